@@ -1,0 +1,220 @@
+//! From the model of one host to what a request is looked up in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use crate::certificate::Certificate;
+use crate::endpoint::Backend;
+use crate::host::HostPattern;
+use crate::model::{BackendRef, CertificateRef, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend};
+use crate::precedence;
+use crate::request::RequestView;
+use crate::slot::Slot;
+use crate::table::RouteTable;
+
+/// A host, ready for lookups.
+pub(crate) struct CompiledHost {
+    pattern: HostPattern,
+    pub(crate) routes: RouteTable,
+    pub(crate) tls: CompiledTls,
+}
+
+/// What happens to a TLS connection for a host.
+pub(crate) enum CompiledTls {
+    /// Nobody asked for TLS here: the default certificate.
+    Default,
+    /// One of these certificates.
+    Terminate(Box<[Arc<CertificateCell>]>),
+    /// The bytes go on as they are.
+    Passthrough(Arc<StreamRoute>),
+}
+
+/// A certificate that hosts refer to. Certificates have a lane of their own, so that a rotation recompiles nothing.
+#[derive(Default)]
+pub(crate) struct CertificateCell(ArcSwapOption<Certificate>);
+
+/// A route, ready for lookups.
+pub struct CompiledRoute {
+    /// What a request must be.
+    pub matches: RouteMatch,
+    /// What happens then.
+    pub rule: Arc<CompiledRule>,
+}
+
+/// A rule with the backends that it refers to.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// Where requests go.
+    pub targets: Box<[Target]>,
+    /// Where they go instead when the chosen target has no endpoint.
+    pub fallback: Option<Arc<Backend>>,
+    /// Room for what the data plane derives from the rule, such as its metric handles.
+    pub slot: Slot,
+    total_weight: u32,
+}
+
+/// A backend and its share of the requests of a rule.
+#[derive(Debug)]
+pub struct Target {
+    /// The backend; `None` for a reference that cannot be followed.
+    pub backend: Option<Arc<Backend>>,
+    /// The sum of the weights up to and with this target.
+    cumulative_weight: u32,
+}
+
+/// What a host is compiled against.
+pub(crate) struct Linker<'a> {
+    pub(crate) backends: &'a mut dyn FnMut(&BackendRef) -> Arc<Backend>,
+    pub(crate) certificates: &'a mut dyn FnMut(&CertificateRef) -> Arc<CertificateCell>,
+}
+
+// === impl CompiledHost ===
+
+impl CompiledHost {
+    pub(crate) fn compile(pattern: HostPattern, host: &Host, linker: &mut Linker<'_>) -> Self {
+        let mut sorted: Vec<_> = host.routes.iter().collect();
+        sorted.sort_by(|a, b| precedence::compare(a, b));
+        let mut rules: BTreeMap<*const Rule, Arc<CompiledRule>> = BTreeMap::new();
+        let routes = sorted
+            .into_iter()
+            .map(|route| {
+                let rule = rules
+                    .entry(Arc::as_ptr(&route.rule))
+                    .or_insert_with(|| Arc::new(CompiledRule::compile(&route.rule, linker)));
+                CompiledRoute { matches: route.matches.clone(), rule: Arc::clone(rule) }
+            })
+            .collect();
+        let tls = match &host.tls {
+            None => CompiledTls::Default,
+            Some(HostTls::Terminate(certificates)) => {
+                CompiledTls::Terminate(certificates.iter().map(&mut *linker.certificates).collect())
+            }
+            Some(HostTls::Passthrough(route)) => CompiledTls::Passthrough(Arc::new(route.clone())),
+        };
+        Self { pattern, routes: RouteTable::new(routes), tls }
+    }
+
+    pub(crate) fn pattern(&self) -> &HostPattern {
+        &self.pattern
+    }
+
+    /// The text that lookups compare: the name, or what follows the `*.`.
+    pub(crate) fn name(&self) -> &str {
+        match &self.pattern {
+            HostPattern::Exact(name) => name,
+            HostPattern::Wildcard { suffix, .. } => suffix,
+            HostPattern::Any => "",
+        }
+    }
+}
+
+// === impl CertificateCell ===
+
+impl CertificateCell {
+    pub(crate) fn load(&self) -> Guard<Option<Arc<Certificate>>> {
+        self.0.load()
+    }
+
+    pub(crate) fn set(&self, certificate: Option<Arc<Certificate>>) {
+        self.0.store(certificate);
+    }
+}
+
+// === impl CompiledRoute ===
+
+impl CompiledRoute {
+    /// Whether the route is for this request.
+    #[must_use]
+    pub fn matches(&self, request: &RequestView<'_>) -> bool {
+        self.matches.path.matches(request.path) && self.matches_beside_path(request)
+    }
+
+    pub(crate) fn matches_beside_path(&self, request: &RequestView<'_>) -> bool {
+        let RouteMatch { path: _, method, headers, query } = &self.matches;
+        method.as_ref().is_none_or(|method| method == request.method)
+            && headers.iter().all(|header| header.matches(request.headers))
+            && query.iter().all(|parameter| parameter.matches(request.query))
+    }
+}
+
+// === impl CompiledRule ===
+
+impl CompiledRule {
+    fn compile(rule: &Arc<Rule>, linker: &mut Linker<'_>) -> Self {
+        let mut total_weight = 0_u32;
+        let targets = rule
+            .backends
+            .iter()
+            .map(|WeightedBackend { backend, weight, filters: _ }| {
+                total_weight = total_weight.saturating_add(*weight);
+                Target { backend: backend.as_ref().map(&mut *linker.backends), cumulative_weight: total_weight }
+            })
+            .collect();
+        let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
+        Self { rule: Arc::clone(rule), targets, fallback, slot: Slot::default(), total_weight }
+    }
+
+    /// Picks a target in proportion to the weights. `None` when there is none with a weight.
+    #[must_use]
+    pub fn pick(&self, entropy: u32) -> Option<&Target> {
+        match &*self.targets {
+            [only] if self.total_weight > 0 => Some(only),
+            targets => {
+                // Multiplying instead of dividing keeps the shares even and costs no division.
+                let at = (u64::from(entropy) * u64::from(self.total_weight)) >> 32;
+                targets.iter().find(|target| at < u64::from(target.cumulative_weight))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(weights: &[u32]) -> CompiledRule {
+        let mut total_weight = 0;
+        let targets = weights
+            .iter()
+            .map(|weight| {
+                total_weight += weight;
+                Target { backend: None, cumulative_weight: total_weight }
+            })
+            .collect();
+        let rule = Arc::new(Rule {
+            origin: crate::model::Origin { kind: "Ingress", namespace: "".into(), name: "".into(), place: "".into() },
+            path: "".into(),
+            host: "".into(),
+            filters: Vec::new(),
+            backends: Vec::new(),
+            fallback: None,
+            upstream: Arc::default(),
+        });
+        CompiledRule { rule, targets, fallback: None, slot: Slot::default(), total_weight }
+    }
+
+    #[test]
+    fn targets_are_picked_in_proportion_to_their_weights() {
+        let rule = rule(&[1, 0, 3]);
+        let mut counts = [0; 3];
+        for step in 0..4000_u32 {
+            let picked = rule.pick(step * (u32::MAX / 4000)).unwrap();
+            let index = rule.targets.iter().position(|target| std::ptr::eq(target, picked)).unwrap();
+            counts[index] += 1;
+        }
+        assert_eq!(counts[1], 0);
+        assert!((990..=1010).contains(&counts[0]), "{counts:?}");
+    }
+
+    #[test]
+    fn a_rule_without_weight_has_no_target() {
+        assert!(rule(&[]).pick(0).is_none());
+        assert!(rule(&[0]).pick(u32::MAX).is_none());
+        assert!(rule(&[0, 0]).pick(7).is_none());
+        assert!(rule(&[5]).pick(u32::MAX).is_some());
+    }
+}

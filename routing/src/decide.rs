@@ -1,0 +1,241 @@
+//! The one decision function. The proxy, `explain` and every later front end are adapters of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
+use crate::endpoint::Backend;
+use crate::host::{HostName, HostPattern};
+use crate::model::{Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
+use crate::path::{PathMatch, normalize_path};
+use crate::request::{ConnectionView, RequestView, Scheme};
+use crate::snapshot::Snapshot;
+use crate::template::Values;
+
+/// What cloud load balancers ask the catch-all host for, as they ask ingress-nginx.
+const HEALTH_PATH: &str = "/healthz";
+/// What nobody claims is answered with this, as ingress-nginx's default backend answers.
+const NOT_FOUND: &str = "default backend - 404";
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Decision<'s> {
+    /// Answer it.
+    Answer(Answer<'s>),
+    /// Send the client elsewhere.
+    Redirect(Redirection<'s>),
+    /// Send it to an upstream.
+    Proxy(Plan<'s>),
+}
+
+/// An answer of the gateway itself.
+#[derive(Debug)]
+pub struct Answer<'s> {
+    /// The status.
+    pub status: u16,
+    /// Why.
+    pub reason: Reason,
+    /// The body.
+    pub body: &'s str,
+    /// The rule that decided; `None` when none was found.
+    pub rule: Option<&'s Arc<CompiledRule>>,
+}
+
+/// A redirect.
+#[derive(Debug)]
+pub struct Redirection<'s> {
+    /// The status.
+    pub status: u16,
+    /// The value of `Location`.
+    pub location: String,
+    /// The rule that decided.
+    pub rule: &'s Arc<CompiledRule>,
+}
+
+/// A request on its way to an upstream.
+#[derive(Debug)]
+pub struct Plan<'s> {
+    /// The rule. Its filters on headers, and mirrors, are still to be run.
+    pub rule: &'s Arc<CompiledRule>,
+    /// The backend that was picked.
+    pub backend: &'s Arc<Backend>,
+    /// The path that the upstream sees, when it is another one.
+    pub path: Option<String>,
+    /// The host that the upstream sees, when it is another one.
+    pub host: Option<&'s str>,
+}
+
+/// Why the gateway answers by itself: the `reason` of metrics and access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No host of the listener fits.
+    HostNotFound,
+    /// The host has no route that fits.
+    RouteNotFound,
+    /// The health check of the catch-all host.
+    Health,
+    /// The rule asks for a restriction that cannot be evaluated.
+    Denied,
+    /// The rule answers by itself.
+    Direct,
+    /// The reference to the backend cannot be followed, or no backend has a weight.
+    BackendInvalid,
+    /// The rewritten path is not one that can be forwarded.
+    RewriteInvalid,
+}
+
+/// Decides what to do with a request. Total: every request gets a decision, and nothing is kept.
+#[must_use]
+pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Decision<'s> {
+    let host_name = HostName::new(request.authority);
+    let found = host_name.as_ref().and_then(|name| snapshot.listener(connection.listener)?.find(name.as_str()));
+    let route = found.and_then(|host| host.routes.find(request));
+    if request.path == HEALTH_PATH && is_health_check(found, route) {
+        return Decision::Answer(Answer { status: 200, reason: Reason::Health, body: "", rule: None });
+    }
+    match (host_name, found, route) {
+        (Some(name), Some(_), Some(route)) => apply(snapshot, request, connection, &name, route),
+        (_, found, _) => {
+            let reason = if found.is_some() { Reason::RouteNotFound } else { Reason::HostNotFound };
+            Decision::Answer(Answer { status: 404, reason, body: NOT_FOUND, rule: None })
+        }
+    }
+}
+
+/// Whether `/healthz` is the gateway's own: on the catch-all host, unless a route there claims more than `/`.
+fn is_health_check(host: Option<&Arc<CompiledHost>>, route: Option<&CompiledRoute>) -> bool {
+    host.is_none_or(|host| *host.pattern() == HostPattern::Any)
+        && route
+            .is_none_or(|route| matches!(&route.matches.path, PathMatch::Prefix(prefix) if prefix.as_str().is_empty()))
+}
+
+/// Runs the filters of a route that decide, and picks a backend.
+fn apply<'s>(
+    snapshot: &'s Snapshot,
+    request: &RequestView<'_>,
+    connection: &ConnectionView<'_>,
+    host_name: &HostName,
+    route: &'s CompiledRoute,
+) -> Decision<'s> {
+    let rule = &route.rule;
+    let answer = |status, reason, body| Decision::Answer(Answer { status, reason, body, rule: Some(rule) });
+    let pattern = if let PathMatch::Regex(pattern) = &route.matches.path { Some(pattern) } else { None };
+    let values = Values { request, connection, host: host_name, pattern };
+    let mut path = None;
+    let mut host = None;
+    for filter in &rule.rule.filters {
+        match filter {
+            Filter::Deny(explanation) => return answer(503, Reason::Denied, explanation),
+            Filter::Respond(response) => return answer(response.status, Reason::Direct, &response.body),
+            Filter::Redirect(redirect) if applies(&redirect.when, snapshot, request, connection) => {
+                return match location(redirect, route, &values) {
+                    Some(location) => Decision::Redirect(Redirection { status: redirect.status, location, rule }),
+                    None => answer(400, Reason::RewriteInvalid, ""),
+                };
+            }
+            Filter::Rewrite(rewrite) => {
+                host = rewrite.host.as_deref().or(host);
+                if let Some(rewrite) = &rewrite.path {
+                    match rewritten(rewrite, route, &values) {
+                        Some(rewritten) => path = Some(rewritten),
+                        None => return answer(400, Reason::RewriteInvalid, ""),
+                    }
+                }
+            }
+            // These change headers or send copies: the data plane runs them from the rule.
+            Filter::Redirect(_)
+            | Filter::RequestHeaders(_)
+            | Filter::ResponseHeaders(_)
+            | Filter::Mirror(_)
+            | Filter::Cors(_) => {}
+        }
+    }
+    match rule.pick(request.entropy).and_then(|target| target.backend.as_ref()) {
+        Some(backend) => Decision::Proxy(Plan { rule, backend, path, host }),
+        None => answer(500, Reason::BackendInvalid, ""),
+    }
+}
+
+fn applies(
+    when: &RedirectWhen,
+    snapshot: &Snapshot,
+    request: &RequestView<'_>,
+    connection: &ConnectionView<'_>,
+) -> bool {
+    match when {
+        RedirectWhen::Always => true,
+        RedirectWhen::PathIs(path) => **path == *request.path,
+        RedirectWhen::PlainText => {
+            connection.scheme == Scheme::Http && !snapshot.settings.is_exempt_from_tls_redirect(request.path)
+        }
+    }
+}
+
+/// The `Location` of a redirect; `None` when it would not be one.
+fn location(redirect: &Redirect, route: &CompiledRoute, values: &Values<'_>) -> Option<String> {
+    let request = values.request;
+    let query = |target: &mut String| {
+        if !request.query.is_empty() {
+            target.push('?');
+            target.push_str(request.query);
+        }
+    };
+    let location = match &redirect.to {
+        RedirectTarget::Location(template) => template.render(values),
+        RedirectTarget::Https { keep_trailing_slash } => {
+            let mut target = request.path.to_owned();
+            query(&mut target);
+            if !keep_trailing_slash && target.ends_with('/') {
+                target.pop();
+            }
+            format!("https://{}{target}", values.host.as_str())
+        }
+        RedirectTarget::Parts(parts) => {
+            let path = match &parts.path {
+                Some(rewrite) => Cow::Owned(rewritten(rewrite, route, values)?),
+                None => Cow::Borrowed(request.path),
+            };
+            let mut location = origin(parts, values);
+            location.push_str(&path);
+            query(&mut location);
+            location
+        }
+    };
+    // A header's text can reach the location through a variable; a control character must not.
+    location.bytes().all(|byte| byte >= b' ' && byte != 0x7f).then_some(location)
+}
+
+/// Scheme, host and port of a redirect (Gateway API `HTTPRequestRedirectFilter.port`).
+fn origin(parts: &UriParts, values: &Values<'_>) -> String {
+    let scheme = parts.scheme.unwrap_or(values.connection.scheme);
+    let host = parts.host.as_deref().unwrap_or(values.host.as_str());
+    let port = match (parts.port, parts.scheme) {
+        (Some(port), _) => port,
+        (None, Some(Scheme::Http)) => 80,
+        (None, Some(Scheme::Https)) => 443,
+        (None, None) => values.connection.listener.address.port(),
+    };
+    match (scheme, port) {
+        (Scheme::Http, 80) | (Scheme::Https, 443) => format!("{}://{host}", scheme.as_str()),
+        _ => format!("{}://{host}:{port}", scheme.as_str()),
+    }
+}
+
+/// The path after a rewrite, normalised again: a capture can put a dot segment where there was none.
+fn rewritten(rewrite: &PathRewrite, route: &CompiledRoute, values: &Values<'_>) -> Option<String> {
+    let path = values.request.path;
+    let rewritten = match rewrite {
+        PathRewrite::Full(path) => path.to_string(),
+        PathRewrite::Captures(template) => template.render(values),
+        PathRewrite::Prefix(replacement) => {
+            let matched = if let PathMatch::Prefix(prefix) = &route.matches.path { prefix.as_str() } else { "" };
+            let rest = path.strip_prefix(matched).unwrap_or(path);
+            let replacement = replacement.strip_suffix('/').unwrap_or(replacement);
+            if rest.is_empty() && replacement.is_empty() { "/".to_owned() } else { format!("{replacement}{rest}") }
+        }
+    };
+    normalize_path(&rewritten).ok().map(Cow::into_owned)
+}

@@ -1,0 +1,39 @@
+//! What a request is matched against, and how the answer is found.
+//!
+//! This crate owns the model (settings, listeners, hosts, rules, backends, certificates), the order of precedence,
+//! the compiled [`Snapshot`] with its publisher, and [`decide`].
+//! It must not know Kubernetes, Pingora, tokio, clocks or files: values in, values out.
+
+mod certificate;
+mod compile;
+mod decide;
+mod endpoint;
+mod explain;
+mod host;
+mod live;
+mod matcher;
+pub mod model;
+mod path;
+mod precedence;
+mod request;
+mod settings;
+mod slot;
+mod snapshot;
+mod table;
+mod template;
+
+pub use certificate::{Certificate, CertificateError, CertificateNames};
+pub use compile::{CompiledRoute, CompiledRule, Target};
+pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
+pub use endpoint::{Backend, BackendState, Endpoint};
+pub use explain::{Candidate, Explanation, Verdict, explain};
+pub use host::{HostError, HostName, HostPattern, WildcardDepth};
+pub use live::{LiveRouting, Published, Publisher};
+pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};
+pub use model::{Delta, Model};
+pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
+pub use request::{ConnectionView, RequestView, Scheme};
+pub use settings::{Settings, TrustedProxies};
+pub use slot::Slot;
+pub use snapshot::{CertificateChoice, Snapshot};
+pub use template::{Template, TemplateError};

@@ -1,0 +1,219 @@
+//! Publishing: one writer turns changes of the model into snapshots, many readers pin them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+
+use crate::compile::{CertificateCell, CompiledHost, Linker};
+use crate::endpoint::{Addresses, Backend, BackendState, Endpoint};
+use crate::host::HostPattern;
+use crate::model::{BackendModel, BackendRef, CertificateRef, Delta, EndpointAddress, EndpointKey, Host, Model};
+use crate::snapshot::{ListenerTable, Snapshot};
+
+/// The state that the gateway works by, swapped as a whole.
+pub struct LiveRouting(ArcSwap<Snapshot>);
+
+/// The only writer of a [`LiveRouting`].
+pub struct Publisher {
+    live: Arc<LiveRouting>,
+    model: Model,
+    backends: HashMap<BackendRef, Arc<Backend>>,
+    certificates: BTreeMap<CertificateRef, Arc<CertificateCell>>,
+    endpoints: EndpointRegistry,
+    addresses: Addresses,
+}
+
+/// What a publication did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The generation that is live now.
+    pub generation: u64,
+    /// How many hosts were compiled: those that changed, and no others.
+    pub recompiled_hosts: usize,
+    /// How many backends got another set of endpoints.
+    pub changed_backends: usize,
+}
+
+/// Endpoints by identity, so that what is learnt about one outlives every set that it is in.
+#[derive(Default)]
+struct EndpointRegistry {
+    known: HashMap<EndpointKey, Weak<Endpoint>>,
+    /// The size at which forgotten endpoints are swept out.
+    sweep_at: usize,
+}
+
+// === impl LiveRouting ===
+
+impl LiveRouting {
+    /// Nothing is configured yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(ArcSwap::from_pointee(Snapshot::empty()))
+    }
+
+    /// Pins the current state. Call it once for a request or a connection, never twice.
+    #[must_use]
+    pub fn pin(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
+
+impl Default for LiveRouting {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// A publisher that starts from the empty model.
+    #[must_use]
+    pub fn new(live: Arc<LiveRouting>) -> Self {
+        Self {
+            live,
+            model: Model::default(),
+            backends: HashMap::new(),
+            certificates: BTreeMap::new(),
+            endpoints: EndpointRegistry::default(),
+            addresses: Addresses::new(),
+        }
+    }
+
+    /// The model that is live.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Makes a change live. Only the hosts in it are compiled; endpoints and certificates are swapped in place.
+    pub fn publish(&mut self, delta: &Delta) -> Published {
+        self.model.apply(delta);
+        let Delta { settings, listeners, hosts, backends, certificates } = delta;
+        for (reference, certificate) in certificates {
+            certificate_cell(&mut self.certificates, reference).set(certificate.clone());
+        }
+        // Endpoints first: a new route must not be seen before its backend can answer.
+        for (reference, model) in backends {
+            if let Some(model) = model {
+                self.set_backend(reference, model);
+            }
+        }
+        let mut published = Published { changed_backends: backends.len(), ..Published::default() };
+        let old = self.live.pin();
+        published.generation = old.generation;
+        if settings.is_some() || !listeners.is_empty() || !hosts.is_empty() {
+            let (snapshot, recompiled_hosts) = self.next_snapshot(&old, delta);
+            published.generation = snapshot.generation;
+            published.recompiled_hosts = recompiled_hosts;
+            self.live.0.store(Arc::new(snapshot));
+        }
+        // Requests that pinned an older state keep what it refers to.
+        self.backends.retain(|reference, _| self.model.backends.contains_key(reference));
+        self.certificates
+            .retain(|reference, cell| self.model.certificates.contains_key(reference) || Arc::strong_count(cell) > 1);
+        published
+    }
+
+    /// Tells the addresses of a name that backends refer to. Nothing happens when they are what they were.
+    pub fn set_addresses(&mut self, name: &str, addresses: &[IpAddr]) {
+        if self.addresses.get(name).is_some_and(|known| **known == *addresses) {
+            return;
+        }
+        self.addresses.insert(name.into(), addresses.into());
+        let affected: Vec<_> = self
+            .model
+            .backends
+            .iter()
+            .filter(|(_, model)| names(model).any(|other| other == name))
+            .map(|(reference, model)| (reference.clone(), Arc::clone(model)))
+            .collect();
+        for (reference, model) in affected {
+            self.set_backend(&reference, &model);
+        }
+    }
+
+    fn set_backend(&mut self, reference: &BackendRef, model: &BackendModel) {
+        let state = BackendState::new(model, &self.addresses, |key| self.endpoints.intern(key));
+        backend(&mut self.backends, reference).set_state(state);
+    }
+
+    fn next_snapshot(&mut self, old: &Snapshot, delta: &Delta) -> (Snapshot, usize) {
+        let mut tables = old.listeners.clone();
+        for (key, listener) in &delta.listeners {
+            let place = tables.binary_search_by(|table| table.key.cmp(key));
+            match (place, listener) {
+                (Ok(at), Some(listener)) => tables[at].listener = Arc::clone(listener),
+                (Err(at), Some(listener)) => tables.insert(at, ListenerTable::new(*key, Arc::clone(listener))),
+                (Ok(at), None) => drop(tables.remove(at)),
+                (Err(_), None) => {}
+            }
+        }
+        // A host that several listeners share is compiled once.
+        let mut compiled: HashMap<(*const Host, &HostPattern), Arc<CompiledHost>> = HashMap::new();
+        let Self { backends, certificates, .. } = self;
+        let mut linker = Linker {
+            backends: &mut |reference| backend(backends, reference),
+            certificates: &mut |reference| certificate_cell(certificates, reference),
+        };
+        for (key, host) in &delta.hosts {
+            let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
+            match host {
+                None => tables[at].remove(&key.host),
+                Some(host) => {
+                    let compiled = compiled
+                        .entry((Arc::as_ptr(host), &key.host))
+                        .or_insert_with(|| Arc::new(CompiledHost::compile(key.host.clone(), host, &mut linker)));
+                    tables[at].insert(Arc::clone(compiled));
+                }
+            }
+        }
+        let settings = Arc::clone(&self.model.settings);
+        let default_certificate =
+            settings.default_certificate.as_ref().map(|reference| (linker.certificates)(reference));
+        let snapshot = Snapshot { generation: old.generation + 1, settings, listeners: tables, default_certificate };
+        (snapshot, compiled.len())
+    }
+}
+
+fn backend(backends: &mut HashMap<BackendRef, Arc<Backend>>, reference: &BackendRef) -> Arc<Backend> {
+    if let Some(known) = backends.get(reference) {
+        return Arc::clone(known);
+    }
+    let new = Arc::new(Backend::new(reference.clone()));
+    backends.insert(reference.clone(), Arc::clone(&new));
+    new
+}
+
+fn certificate_cell(
+    certificates: &mut BTreeMap<CertificateRef, Arc<CertificateCell>>,
+    reference: &CertificateRef,
+) -> Arc<CertificateCell> {
+    Arc::clone(certificates.entry(reference.clone()).or_default())
+}
+
+fn names(model: &BackendModel) -> impl Iterator<Item = &str> {
+    model.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
+        EndpointAddress::Name { name, .. } => Some(&**name),
+        EndpointAddress::Socket(_) => None,
+    })
+}
+
+// === impl EndpointRegistry ===
+
+impl EndpointRegistry {
+    fn intern(&mut self, key: EndpointKey) -> Arc<Endpoint> {
+        if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, endpoint| endpoint.strong_count() > 0);
+            self.sweep_at = self.known.len() * 2 + 64;
+        }
+        let endpoint = Arc::new(Endpoint { key: key.clone(), slot: crate::slot::Slot::default() });
+        self.known.insert(key, Arc::downgrade(&endpoint));
+        endpoint
+    }
+}

@@ -1,0 +1,173 @@
+//! Filters: what is done to a request before it goes on, and to the answer before it goes back.
+
+use http::{HeaderName, HeaderValue};
+use serde::{Serialize, Serializer};
+
+use super::backend::BackendRef;
+use crate::request::Scheme;
+use crate::template::Template;
+
+/// One step of a rule. Steps run in the order of the rule; the first that answers ends it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Filter {
+    /// Answers 503 with a reason: the rule asks for a restriction that cannot be evaluated, so nobody gets through.
+    Deny(Box<str>),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Answers without an upstream.
+    Respond(DirectResponse),
+    /// Changes the host or the path that the upstream sees.
+    Rewrite(Rewrite),
+    /// Changes request headers.
+    RequestHeaders(HeaderEdits),
+    /// Changes response headers.
+    ResponseHeaders(HeaderEdits),
+    /// Sends a copy of the request elsewhere.
+    Mirror(Mirror),
+    /// Answers cross-origin preflights and marks answers.
+    Cors(Cors),
+}
+
+/// A redirect.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Redirect {
+    /// Which requests are redirected.
+    pub when: RedirectWhen,
+    /// Where to.
+    pub to: RedirectTarget,
+    /// The status, 300 to 399.
+    pub status: u16,
+}
+
+/// Which requests a redirect is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RedirectWhen {
+    /// All of the rule.
+    Always,
+    /// Those for exactly this path.
+    PathIs(Box<str>),
+    /// Those in plain text, but for the paths that the settings exempt (`no-tls-redirect-locations`).
+    PlainText,
+}
+
+/// Where a redirect leads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RedirectTarget {
+    /// The text of the `Location` header, with nginx's variables.
+    Location(Template),
+    /// The request's own URI with some parts replaced (Gateway API `HTTPRequestRedirectFilter`).
+    Parts(UriParts),
+    /// `https://`, the host without its port, and the request target with one trailing slash removed unless it is to be
+    /// kept (ingress-nginx `preserve-trailing-slash`).
+    Https {
+        /// Keeps the trailing slash.
+        keep_trailing_slash: bool,
+    },
+}
+
+/// Parts of a URI that replace those of the request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct UriParts {
+    /// The scheme.
+    pub scheme: Option<Scheme>,
+    /// The host.
+    pub host: Option<Box<str>>,
+    /// The port; without one, the scheme's own, or the request's when the scheme stays.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: Option<PathRewrite>,
+}
+
+/// Another path in place of the request's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathRewrite {
+    /// The whole path.
+    Full(Box<str>),
+    /// The prefix that the route matched (Gateway API `ReplacePrefixMatch`).
+    Prefix(Box<str>),
+    /// A text with the captures of the route's regular expression (ingress-nginx `rewrite-target`).
+    Captures(Template),
+}
+
+/// A change of the request's target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Rewrite {
+    /// The host that the upstream sees.
+    pub host: Option<Box<str>>,
+    /// The path that the upstream sees.
+    pub path: Option<PathRewrite>,
+}
+
+/// Changes to header fields: removed first, then set, then added (Gateway API `HTTPHeaderFilter`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Fields to remove.
+    pub remove: Vec<HeaderName>,
+    /// Fields to set, whatever was there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Fields to add to what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A copy of the request for another backend, whose answer nobody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mirror {
+    /// Where the copy goes.
+    pub backend: BackendRef,
+    /// Which share of the requests is copied.
+    pub share: Fraction,
+}
+
+/// A share of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fraction {
+    /// How many.
+    pub numerator: u32,
+    /// Out of how many; at least 1.
+    pub denominator: std::num::NonZeroU32,
+}
+
+/// An answer without an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DirectResponse {
+    /// The status, 200 to 599.
+    pub status: u16,
+    /// The body.
+    pub body: Box<str>,
+}
+
+/// Cross-origin resource sharing (Fetch standard section 3.2; Gateway API `HTTPCORSFilter`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cors {
+    /// Origins that may read answers; `*` for all, `https://*.example.com` for the hosts of a domain.
+    pub allow_origins: Vec<Box<str>>,
+    /// Methods that a preflight may ask for.
+    pub allow_methods: Box<str>,
+    /// Headers that a preflight may ask for.
+    pub allow_headers: Box<str>,
+    /// Headers that a script may read.
+    pub expose_headers: Option<Box<str>>,
+    /// Whether credentials are allowed.
+    pub allow_credentials: bool,
+    /// How long a preflight may be remembered, in seconds.
+    pub max_age: u32,
+}
+
+impl Serialize for HeaderEdits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let pairs = |fields: &[(HeaderName, HeaderValue)]| -> Vec<(String, String)> {
+            let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            fields.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+        };
+        let mut edits = serializer.serialize_struct("HeaderEdits", 3)?;
+        edits.serialize_field("remove", &self.remove.iter().map(HeaderName::as_str).collect::<Vec<_>>())?;
+        edits.serialize_field("set", &pairs(&self.set))?;
+        edits.serialize_field("add", &pairs(&self.add))?;
+        edits.end()
+    }
+}

@@ -1,0 +1,167 @@
+//! One immutable compiled state. A request pins one for its whole life.
+
+use std::sync::Arc;
+
+use crate::certificate::Certificate;
+use crate::compile::{CertificateCell, CompiledHost, CompiledTls};
+use crate::host::{HostName, HostPattern, WildcardDepth};
+use crate::model::{Listener, ListenerKey, StreamRoute};
+use crate::settings::Settings;
+use crate::table::HostMap;
+
+/// One immutable compiled state of the whole configuration.
+pub struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) settings: Arc<Settings>,
+    /// Sorted by key.
+    pub(crate) listeners: Vec<ListenerTable>,
+    pub(crate) default_certificate: Option<Arc<CertificateCell>>,
+}
+
+/// A listener and its hosts.
+#[derive(Clone)]
+pub(crate) struct ListenerTable {
+    pub(crate) key: ListenerKey,
+    pub(crate) listener: Arc<Listener>,
+    exact: HostMap,
+    /// Wildcards for one label, by what follows the `*.`.
+    one_label: HostMap,
+    /// Wildcards for one or more labels.
+    many_labels: HostMap,
+    any: Option<Arc<CompiledHost>>,
+}
+
+/// What to present to a TLS client.
+pub enum CertificateChoice {
+    /// The certificate of the host.
+    Host(Arc<Certificate>),
+    /// The default certificate; `None` for the gateway's own self-signed one.
+    Default(Option<Arc<Certificate>>),
+    /// Nothing: the bytes go on as they are.
+    Passthrough(Arc<StreamRoute>),
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// A state in which nothing is configured.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { generation: 0, settings: Arc::default(), listeners: Vec::new(), default_certificate: None }
+    }
+
+    /// The number of this state: it grows by one with each.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The global settings.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The listeners that should be bound.
+    pub fn listeners(&self) -> impl Iterator<Item = (&ListenerKey, &Arc<Listener>)> {
+        self.listeners.iter().map(|table| (&table.key, &table.listener))
+    }
+
+    /// How many hosts all listeners have together.
+    #[must_use]
+    pub fn n_hosts(&self) -> usize {
+        self.listeners.iter().map(|table| table.hosts().count()).sum()
+    }
+
+    /// Chooses the certificate for a TLS client that asks for `server_name` (SNI) on `listener`.
+    #[must_use]
+    pub fn certificate(&self, listener: &ListenerKey, server_name: Option<&str>) -> CertificateChoice {
+        let default =
+            || CertificateChoice::Default(self.default_certificate.as_ref().and_then(|cell| cell.load().clone()));
+        let Some(table) = self.listener(listener) else { return default() };
+        let name = server_name.and_then(HostName::new);
+        let name = name.as_ref().map_or("", HostName::as_str);
+        let hosts = [table.find(name), table.any.as_ref()];
+        for host in hosts.into_iter().flatten() {
+            match &host.tls {
+                CompiledTls::Default => {}
+                CompiledTls::Passthrough(route) => return CertificateChoice::Passthrough(Arc::clone(route)),
+                CompiledTls::Terminate(cells) => {
+                    if let Some(certificate) = covering(cells, name) {
+                        return CertificateChoice::Host(certificate);
+                    }
+                }
+            }
+        }
+        default()
+    }
+
+    pub(crate) fn listener(&self, key: &ListenerKey) -> Option<&ListenerTable> {
+        self.listeners.binary_search_by(|table| table.key.cmp(key)).ok().map(|at| &self.listeners[at])
+    }
+}
+
+/// The first certificate of the list that is there and for `name`.
+fn covering(cells: &[Arc<CertificateCell>], name: &str) -> Option<Arc<Certificate>> {
+    let host = HostPattern::parse(name, WildcardDepth::One).ok()?;
+    cells.iter().find_map(|cell| cell.load().clone().filter(|certificate| certificate.names.cover(&host)))
+}
+
+// === impl ListenerTable ===
+
+impl ListenerTable {
+    pub(crate) fn new(key: ListenerKey, listener: Arc<Listener>) -> Self {
+        Self {
+            key,
+            listener,
+            exact: HostMap::default(),
+            one_label: HostMap::default(),
+            many_labels: HostMap::default(),
+            any: None,
+        }
+    }
+
+    /// The most specific host for a normalised name: exact, then the longest wildcard, then any.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<CompiledHost>> {
+        self.exact.get(name).or_else(|| self.find_wildcard(name)).or(self.any.as_ref())
+    }
+
+    fn find_wildcard(&self, name: &str) -> Option<&Arc<CompiledHost>> {
+        let (label, mut suffix) = name.split_once('.').filter(|(label, _)| !label.is_empty())?;
+        debug_assert!(!label.is_empty());
+        if let Some(host) = self.one_label.get(suffix) {
+            return Some(host);
+        }
+        if self.many_labels.is_empty() {
+            return None;
+        }
+        loop {
+            if let Some(host) = self.many_labels.get(suffix) {
+                return Some(host);
+            }
+            suffix = suffix.split_once('.')?.1;
+        }
+    }
+
+    pub(crate) fn insert(&mut self, host: Arc<CompiledHost>) {
+        match host.pattern() {
+            HostPattern::Exact(_) => self.exact.insert(host),
+            HostPattern::Wildcard { depth: WildcardDepth::One, .. } => self.one_label.insert(host),
+            HostPattern::Wildcard { depth: WildcardDepth::OneOrMore, .. } => self.many_labels.insert(host),
+            HostPattern::Any => self.any = Some(host),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, pattern: &HostPattern) {
+        match pattern {
+            HostPattern::Exact(name) => self.exact.remove(name),
+            HostPattern::Wildcard { suffix, depth: WildcardDepth::One } => self.one_label.remove(suffix),
+            HostPattern::Wildcard { suffix, depth: WildcardDepth::OneOrMore } => self.many_labels.remove(suffix),
+            HostPattern::Any => self.any = None,
+        }
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Arc<CompiledHost>> {
+        self.exact.iter().chain(self.one_label.iter()).chain(self.many_labels.iter()).chain(self.any.iter())
+    }
+}

@@ -1,0 +1,268 @@
+//! Texts with nginx's variables, as annotations use them (`permanent-redirect`, `rewrite-target`): parsed once, typed,
+//! and filled in without ever being read again.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::host::HostName;
+use crate::matcher::RegexPattern;
+use crate::request::{ConnectionView, RequestView};
+
+/// A text with variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    source: Box<str>,
+    parts: Box<[Part]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Box<str>),
+    /// `$1`: a group of the regular expression that the route matched.
+    Capture(usize),
+    Variable(Variable),
+}
+
+/// nginx's variables, as far as they have a meaning before an upstream was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Variable {
+    Args,
+    Host,
+    HttpHost,
+    IsArgs,
+    RemoteAddress,
+    RequestMethod,
+    RequestUri,
+    Scheme,
+    Uri,
+    /// `$arg_name`.
+    Argument(Box<str>),
+    /// `$http_name`, with underscores for the dashes of the header's name.
+    Header(Box<str>),
+}
+
+/// Why a text is not a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A `$` without a name.
+    #[error("{0:?}: a $ must be followed by the name of a variable")]
+    NoName(String),
+    /// A variable that nginx or this gateway does not know here.
+    #[error("{text:?}: variable ${name} is not known")]
+    Unknown {
+        /// The text.
+        text: String,
+        /// The name of the variable.
+        name: String,
+    },
+}
+
+/// What the variables of a template stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub(crate) request: &'a RequestView<'a>,
+    pub(crate) connection: &'a ConnectionView<'a>,
+    pub(crate) host: &'a HostName,
+    /// The regular expression that the route matched.
+    pub(crate) pattern: Option<&'a RegexPattern>,
+}
+
+// === impl Template ===
+
+impl Template {
+    /// Reads `$name`, `${name}` and `$1`.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            if at > 0 {
+                parts.push(Part::Literal(rest[..at].into()));
+            }
+            let (name, tail) = split_name(&rest[at + 1..]).ok_or_else(|| TemplateError::NoName(text.to_owned()))?;
+            parts.push(match name.parse::<usize>() {
+                Ok(group) => Part::Capture(group),
+                Err(_) => Variable::from_name(name)
+                    .map(Part::Variable)
+                    .ok_or_else(|| TemplateError::Unknown { text: text.to_owned(), name: name.to_owned() })?,
+            });
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.into()));
+        }
+        Ok(Self { source: text.into(), parts: parts.into() })
+    }
+
+    /// The text as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
+    /// The highest group number that the text uses.
+    #[must_use]
+    pub fn highest_group(&self) -> usize {
+        let groups = self.parts.iter().map(|part| if let Part::Capture(group) = part { *group } else { 0 });
+        groups.max().unwrap_or(0)
+    }
+
+    /// Fills in the variables. Groups that took no part, and variables without a value, are empty.
+    pub(crate) fn render(&self, values: &Values<'_>) -> String {
+        if let Some(pattern) = values.pattern
+            && self.highest_group() > 0
+            && let Some(text) = pattern.with_captures(values.request.path, |group| self.fill(values, group))
+        {
+            return text;
+        }
+        self.fill(values, &|_| "")
+    }
+
+    fn fill<'a>(&self, values: &Values<'a>, group: &dyn Fn(usize) -> &'a str) -> String {
+        let mut text = String::with_capacity(self.source.len() + values.request.path.len());
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Capture(number) => text.push_str(group(*number)),
+                Part::Variable(variable) => text.push_str(&variable.value(values)),
+            }
+        }
+        text
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+// === impl Variable ===
+
+impl Variable {
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "args" | "query_string" => Self::Args,
+            "host" => Self::Host,
+            "http_host" | "best_http_host" => Self::HttpHost,
+            "is_args" => Self::IsArgs,
+            "remote_addr" => Self::RemoteAddress,
+            "request_method" => Self::RequestMethod,
+            "request_uri" => Self::RequestUri,
+            "scheme" | "pass_access_scheme" => Self::Scheme,
+            "uri" | "document_uri" => Self::Uri,
+            other => match other.split_once('_')? {
+                ("arg", name) if !name.is_empty() => Self::Argument(name.into()),
+                ("http", name) if !name.is_empty() => Self::Header(name.replace('_', "-").into()),
+                _ => return None,
+            },
+        })
+    }
+
+    fn value<'a>(&'a self, values: &Values<'a>) -> Cow<'a, str> {
+        let Values { request, connection, host, .. } = *values;
+        match self {
+            Self::Args => request.query.into(),
+            Self::Host => host.as_str().into(),
+            Self::HttpHost => request.authority.into(),
+            Self::IsArgs => if request.query.is_empty() { "" } else { "?" }.into(),
+            Self::RemoteAddress => connection.client.to_string().into(),
+            Self::RequestMethod => request.method.as_str().into(),
+            // The normalised path: what was matched is what the client is sent to.
+            Self::RequestUri if request.query.is_empty() => request.path.into(),
+            Self::RequestUri => format!("{}?{}", request.path, request.query).into(),
+            Self::Scheme => connection.scheme.as_str().into(),
+            Self::Uri => request.path.into(),
+            Self::Argument(name) => {
+                let mut pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value).into()
+            }
+            Self::Header(name) => {
+                request.headers.get(&**name).and_then(|value| value.to_str().ok()).unwrap_or_default().into()
+            }
+        }
+    }
+}
+
+/// Splits the name of a variable from what follows it.
+fn split_name(text: &str) -> Option<(&str, &str)> {
+    if let Some(braced) = text.strip_prefix('{') {
+        return braced.split_once('}').filter(|(name, _)| !name.is_empty());
+    }
+    let is_group = text.starts_with(|c: char| c.is_ascii_digit());
+    let end = text
+        .find(|c: char| if is_group { !c.is_ascii_digit() } else { !(c.is_ascii_alphanumeric() || c == '_') })
+        .unwrap_or(text.len());
+    // nginx knows $1 to $9: `$10` is `$1` and a zero.
+    let end = if is_group { end.min(1) } else { end };
+    (end > 0).then(|| text.split_at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use http::{HeaderMap, HeaderValue, Method};
+
+    use super::*;
+    use crate::model::ListenerKey;
+    use crate::request::Scheme;
+
+    fn render(template: &str, pattern: Option<&RegexPattern>) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user-id", HeaderValue::from_static("7"));
+        let request = RequestView {
+            method: &Method::GET,
+            authority: "Example.com:8080",
+            path: "/foo/bar",
+            query: "a=1&b=2",
+            headers: &headers,
+            entropy: 0,
+        };
+        let connection = ConnectionView {
+            listener: &ListenerKey::tcp(([127, 0, 0, 1], 80).into()),
+            scheme: Scheme::Http,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            server_name: None,
+        };
+        let host = HostName::new(request.authority).unwrap();
+        let values = Values { request: &request, connection: &connection, host: &host, pattern };
+        Template::parse(template).unwrap().render(&values)
+    }
+
+    #[test]
+    fn variables_are_filled_in_as_nginx_fills_them_in() {
+        for (template, expected) in [
+            ("https://example.org", "https://example.org"),
+            ("https://$host$request_uri", "https://example.com/foo/bar?a=1&b=2"),
+            ("$scheme://$http_host$uri$is_args$args", "http://Example.com:8080/foo/bar?a=1&b=2"),
+            ("/u/$arg_b/${http_x_user_id}x", "/u/2/7x"),
+            ("$request_method $remote_addr $arg_none", "GET 127.0.0.1 "),
+        ] {
+            assert_eq!(render(template, None), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn groups_come_from_the_pattern_of_the_route() {
+        let pattern = RegexPattern::ingress_location("/foo(/|$)(.*)").unwrap();
+        assert_eq!(render("/$2", Some(&pattern)), "/bar");
+        assert_eq!(render("/$20", Some(&pattern)), "/bar0");
+        assert_eq!(render("/$9", Some(&pattern)), "/");
+        assert_eq!(render("/$1", None), "/");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_when_it_is_read() {
+        for text in ["$nothing", "/$", "${", "${}", "$upstream_addr"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+}
