@@ -1,1 +1,1 @@
-//! Placeholder of the crate; see the workspace's ARCHITECTURE.md.
+//! Sources of Kubernetes resources, and the loop that makes them live.

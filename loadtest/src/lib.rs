@@ -1,1 +1,1 @@
-//! Placeholder of the crate; see the workspace's ARCHITECTURE.md.
+//! Benchmarks.

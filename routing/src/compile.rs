@@ -189,7 +189,7 @@ mod tests {
             origin: crate::model::Origin { kind: "Ingress", namespace: "".into(), name: "".into(), place: "".into() },
             path: "".into(),
             host: "".into(),
-            filters: Vec::new(),
+            filters: Arc::default(),
             backends: Vec::new(),
             fallback: None,
             upstream: Arc::default(),

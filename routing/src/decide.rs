@@ -91,7 +91,8 @@ pub enum Reason {
 #[must_use]
 pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Decision<'s> {
     let host_name = HostName::new(request.authority);
-    let found = host_name.as_ref().and_then(|name| snapshot.listener(connection.listener)?.find(name.as_str()));
+    let table = snapshot.listener(connection.listener);
+    let found = host_name.as_ref().and_then(|name| table?.find(name.as_str()));
     let route = found.and_then(|host| host.routes.find(request));
     if request.path == HEALTH_PATH && is_health_check(found, route) {
         return Decision::Answer(Answer { status: 200, reason: Reason::Health, body: "", rule: None });
@@ -126,11 +127,11 @@ fn apply<'s>(
     let values = Values { request, connection, host: host_name, pattern };
     let mut path = None;
     let mut host = None;
-    for filter in &rule.rule.filters {
+    for filter in rule.rule.filters.iter() {
         match filter {
             Filter::Deny(explanation) => return answer(503, Reason::Denied, explanation),
             Filter::Respond(response) => return answer(response.status, Reason::Direct, &response.body),
-            Filter::Redirect(redirect) if applies(&redirect.when, snapshot, request, connection) => {
+            Filter::Redirect(redirect) if applies(&redirect.when, snapshot, &values) => {
                 return match location(redirect, route, &values) {
                     Some(location) => Decision::Redirect(Redirection { status: redirect.status, location, rule }),
                     None => answer(400, Reason::RewriteInvalid, ""),
@@ -159,17 +160,17 @@ fn apply<'s>(
     }
 }
 
-fn applies(
-    when: &RedirectWhen,
-    snapshot: &Snapshot,
-    request: &RequestView<'_>,
-    connection: &ConnectionView<'_>,
-) -> bool {
+fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<'_>) -> bool {
+    let Values { request, connection, host, .. } = *values;
+    let is_plain_text =
+        || connection.scheme == Scheme::Http && !snapshot.settings.is_exempt_from_tls_redirect(request.path);
     match when {
         RedirectWhen::Always => true,
         RedirectWhen::PathIs(path) => **path == *request.path,
-        RedirectWhen::PlainText => {
-            connection.scheme == Scheme::Http && !snapshot.settings.is_exempt_from_tls_redirect(request.path)
+        RedirectWhen::PlainText => is_plain_text(),
+        RedirectWhen::PlainTextWithCertificate => {
+            is_plain_text()
+                && snapshot.listener(connection.listener).is_some_and(|table| table.has_certificate(host.as_str()))
         }
     }
 }

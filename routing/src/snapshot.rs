@@ -81,8 +81,7 @@ impl Snapshot {
         let Some(table) = self.listener(listener) else { return default() };
         let name = server_name.and_then(HostName::new);
         let name = name.as_ref().map_or("", HostName::as_str);
-        let hosts = [table.find(name), table.any.as_ref()];
-        for host in hosts.into_iter().flatten() {
+        for host in table.tls_hosts(name) {
             match &host.tls {
                 CompiledTls::Default => {}
                 CompiledTls::Passthrough(route) => return CertificateChoice::Passthrough(Arc::clone(route)),
@@ -126,9 +125,20 @@ impl ListenerTable {
         self.exact.get(name).or_else(|| self.find_wildcard(name)).or(self.any.as_ref())
     }
 
+    /// Whether a certificate is configured for a name, be it the default one: by its own host, or by a wildcard.
+    pub(crate) fn has_certificate(&self, name: &str) -> bool {
+        self.tls_hosts(name)
+            .any(|host| matches!(host.tls, CompiledTls::Terminate(_)) && *host.pattern() != HostPattern::Any)
+    }
+
+    /// The hosts whose TLS a name can have: ingress-nginx looks for its own, then for the wildcard's, although the
+    /// routes of the wildcard are shadowed by a host that has none.
+    fn tls_hosts(&self, name: &str) -> impl Iterator<Item = &Arc<CompiledHost>> {
+        self.exact.get(name).into_iter().chain(self.find_wildcard(name)).chain(self.any.as_ref())
+    }
+
     fn find_wildcard(&self, name: &str) -> Option<&Arc<CompiledHost>> {
-        let (label, mut suffix) = name.split_once('.').filter(|(label, _)| !label.is_empty())?;
-        debug_assert!(!label.is_empty());
+        let (_, mut suffix) = name.split_once('.').filter(|(label, _)| !label.is_empty())?;
         if let Some(host) = self.one_label.get(suffix) {
             return Some(host);
         }

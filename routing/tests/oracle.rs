@@ -229,7 +229,7 @@ fn route(number: usize, spec: &Spec) -> Route {
         origin: Origin { kind: "Ingress", namespace: "ns".into(), name, place: "".into() },
         path: "".into(),
         host: "".into(),
-        filters: Vec::new(),
+        filters: Arc::default(),
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
         upstream: Arc::default(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A port of a Service as a target, as a route names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -17,14 +17,15 @@ pub struct BackendRef {
     pub port: PortRef,
 }
 
-/// A port by number or by name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(untagged)]
+/// Which port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortRef {
     /// By number.
     Number(u16),
     /// By name.
     Name(Box<str>),
+    /// The first one.
+    First,
 }
 
 /// The identity of a backend: two Services that had one name after the other are two backends.
@@ -120,7 +121,14 @@ impl fmt::Display for PortRef {
         match self {
             Self::Number(number) => number.fmt(f),
             Self::Name(name) => f.write_str(name),
+            Self::First => f.write_str("first"),
         }
+    }
+}
+
+impl Serialize for PortRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

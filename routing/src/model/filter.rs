@@ -48,8 +48,11 @@ pub enum RedirectWhen {
     Always,
     /// Those for exactly this path.
     PathIs(Box<str>),
-    /// Those in plain text, but for the paths that the settings exempt (`no-tls-redirect-locations`).
+    /// Those in plain text, but for the paths that the settings exempt (`no-tls-redirect-locations`): ingress-nginx
+    /// `force-ssl-redirect`.
     PlainText,
+    /// The same, for names that a certificate is configured for: ingress-nginx `ssl-redirect`.
+    PlainTextWithCertificate,
 }
 
 /// Where a redirect leads.

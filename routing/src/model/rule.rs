@@ -84,9 +84,9 @@ pub struct Rule {
     pub path: Box<str>,
     /// The host as its author wrote it: the `host` label of the metrics; empty for every host.
     pub host: Box<str>,
-    /// What is done to requests and answers, in this order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<Filter>,
+    /// What is done to requests and answers, in this order. Many rules share one list.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub filters: Arc<[Filter]>,
     /// Where requests go.
     pub backends: Vec<WeightedBackend>,
     /// Where they go instead when the chosen backend has no endpoint (ingress-nginx `default-backend`).

@@ -1,1 +1,0 @@
-//! Placeholder of the crate; see the workspace's ARCHITECTURE.md.

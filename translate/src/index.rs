@@ -1,0 +1,143 @@
+//! Which objects speak of what: from a host, a Service or a Secret to the Ingresses that have to be looked at again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use routing::HostPattern;
+use routing::model::{BackendRef, CertificateRef, PortRef};
+
+use crate::ingress::{Ingress, IngressBackend};
+use crate::resources::NamespacedName;
+
+/// Which Ingresses speak of what. Only those that are served are in it.
+#[derive(Default)]
+pub(crate) struct Index {
+    /// By the hosts of their rules.
+    hosts: Relation<HostPattern>,
+    /// By their aliases.
+    aliases: Relation<HostPattern>,
+    /// By the Service ports that they refer to.
+    backends: Relation<BackendRef>,
+    /// By the Secrets that they refer to.
+    certificates: Relation<CertificateRef>,
+}
+
+/// From a thing to the Ingresses that speak of it.
+struct Relation<K>(BTreeMap<K, BTreeSet<NamespacedName>>);
+
+impl Index {
+    pub(crate) fn add(&mut self, ingress: &Ingress) {
+        let key = ingress.meta.key();
+        ingress.hosts().for_each(|host| self.hosts.add(host.clone(), &key));
+        ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.add(alias.clone(), &key));
+        backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
+        certificate_refs(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
+    }
+
+    pub(crate) fn remove(&mut self, ingress: &Ingress) {
+        let key = ingress.meta.key();
+        ingress.hosts().for_each(|host| self.hosts.remove(host, &key));
+        ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.remove(alias, &key));
+        backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
+        certificate_refs(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
+    }
+
+    pub(crate) fn of_host(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
+        self.hosts.of(host)
+    }
+
+    pub(crate) fn of_alias(&self, alias: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
+        self.aliases.of(alias)
+    }
+
+    pub(crate) fn of_certificate(&self, certificate: &CertificateRef) -> impl Iterator<Item = &NamespacedName> {
+        self.certificates.of(certificate)
+    }
+
+    pub(crate) fn of_backend(&self, backend: &BackendRef) -> impl Iterator<Item = &NamespacedName> {
+        self.backends.of(backend)
+    }
+
+    pub(crate) fn is_backend_used(&self, backend: &BackendRef) -> bool {
+        self.backends.0.contains_key(backend)
+    }
+
+    pub(crate) fn is_certificate_used(&self, certificate: &CertificateRef) -> bool {
+        self.certificates.0.contains_key(certificate)
+    }
+
+    /// Every host that some Ingress speaks of, aliases included.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.hosts.0.keys().chain(self.aliases.0.keys())
+    }
+
+    /// The ports of a Service that some Ingress refers to.
+    pub(crate) fn backends_of_service(&self, namespace: &str, service: &str) -> impl Iterator<Item = &BackendRef> {
+        // `Number(0)` is the least port, so the range starts at the Service and is left with it.
+        let first = BackendRef { namespace: namespace.into(), service: service.into(), port: PortRef::Number(0) };
+        let is_same =
+            move |reference: &&BackendRef| reference.namespace == first.namespace && reference.service == first.service;
+        let start = BackendRef { namespace: namespace.into(), service: service.into(), port: PortRef::Number(0) };
+        self.backends.0.range(start..).map(|(reference, _)| reference).take_while(is_same)
+    }
+}
+
+/// The Service ports that an Ingress refers to.
+pub(crate) fn backend_refs(ingress: &Ingress) -> impl Iterator<Item = BackendRef> {
+    let of = |backend: &IngressBackend| backend_ref(ingress, backend);
+    let paths = ingress.rules.iter().flat_map(|rule| &*rule.paths).filter_map(|path| path.backend.as_ref());
+    paths.chain(&ingress.default_backend).map(of).chain(fallback_ref(ingress))
+}
+
+/// The backend of a path.
+pub(crate) fn backend_ref(ingress: &Ingress, backend: &IngressBackend) -> BackendRef {
+    BackendRef {
+        namespace: ingress.meta.namespace.clone(),
+        service: backend.service.clone(),
+        port: backend.port.clone(),
+    }
+}
+
+/// The backend of the annotation `default-backend`.
+pub(crate) fn fallback_ref(ingress: &Ingress) -> Option<BackendRef> {
+    ingress.annotations.default_backend.as_ref().map(|service| BackendRef {
+        namespace: ingress.meta.namespace.clone(),
+        service: service.clone(),
+        port: PortRef::First,
+    })
+}
+
+/// The Secrets that an Ingress refers to.
+pub(crate) fn certificate_refs(ingress: &Ingress) -> impl Iterator<Item = CertificateRef> {
+    ingress
+        .tls
+        .iter()
+        .filter_map(|tls| tls.secret.as_ref())
+        .map(|secret| CertificateRef { namespace: ingress.meta.namespace.clone(), name: secret.clone() })
+}
+
+// === impl Relation ===
+
+impl<K: Ord> Relation<K> {
+    fn add(&mut self, thing: K, ingress: &NamespacedName) {
+        self.0.entry(thing).or_default().insert(ingress.clone());
+    }
+
+    fn remove(&mut self, thing: &K, ingress: &NamespacedName) {
+        if let Some(ingresses) = self.0.get_mut(thing) {
+            ingresses.remove(ingress);
+            if ingresses.is_empty() {
+                self.0.remove(thing);
+            }
+        }
+    }
+
+    fn of(&self, thing: &K) -> impl Iterator<Item = &NamespacedName> {
+        self.0.get(thing).into_iter().flatten()
+    }
+}
+
+impl<K> Default for Relation<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}

@@ -1,0 +1,119 @@
+//! Annotations of an Ingress: typed values only, one total parser for each, and a state for every name that
+//! ingress-nginx knows.
+
+mod table;
+mod value;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use routing::model::UpstreamProtocol;
+use routing::{HostPattern, Template};
+
+pub use table::{ANNOTATIONS, AnnotationRow, State};
+pub use value::ValueError;
+
+use crate::problem::{Problem, Reason};
+
+/// The legacy annotation that names the class of an Ingress.
+pub const CLASS: &str = "kubernetes.io/ingress.class";
+
+/// The annotations of one Ingress that have an effect, parsed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotations {
+    /// `ssl-redirect`; `None` leaves it to the settings.
+    pub ssl_redirect: Option<bool>,
+    /// `force-ssl-redirect`; `None` leaves it to the settings.
+    pub force_ssl_redirect: Option<bool>,
+    /// `preserve-trailing-slash`.
+    pub preserve_trailing_slash: bool,
+    /// `rewrite-target`.
+    pub rewrite_target: Option<Template>,
+    /// `use-regex`.
+    pub use_regex: bool,
+    /// `app-root`.
+    pub app_root: Option<Template>,
+    /// `permanent-redirect`.
+    pub permanent_redirect: Option<Template>,
+    /// `permanent-redirect-code`.
+    pub permanent_redirect_code: Option<u16>,
+    /// `temporal-redirect`.
+    pub temporal_redirect: Option<Template>,
+    /// `temporal-redirect-code`.
+    pub temporal_redirect_code: Option<u16>,
+    /// `backend-protocol`.
+    pub backend_protocol: Option<UpstreamProtocol>,
+    /// `default-backend`: a Service in the namespace of the Ingress.
+    pub default_backend: Option<Box<str>>,
+    /// `server-alias`.
+    pub server_alias: Box<[HostPattern]>,
+    /// `canary`.
+    pub canary: bool,
+    /// Why the paths of the Ingress answer 503; empty when they do not.
+    pub denials: Vec<Box<str>>,
+}
+
+impl Annotations {
+    /// Parses the annotations of an Ingress.
+    ///
+    /// # Errors
+    ///
+    /// The problems of every value that is not one: such an object is refused as a whole.
+    pub fn parse(
+        annotations: Option<&BTreeMap<String, String>>,
+        prefixes: &[String],
+    ) -> Result<(Arc<Self>, Vec<Problem>), Vec<Problem>> {
+        let mut parsed = Self::default();
+        let mut warnings = Vec::new();
+        let mut errors = Vec::new();
+        for (key, name, value) in own(annotations, prefixes) {
+            let field = format!("metadata.annotations[{key}]");
+            let Some(row) = table::find(name) else {
+                let message = format_args!("annotation {key} is not known").to_string();
+                warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
+                continue;
+            };
+            match row.apply(value, &mut parsed) {
+                Ok(None) => {}
+                Ok(Some(warning)) => warnings.push(Problem { field, ..warning }),
+                Err(error) => {
+                    let message = format_args!("annotation {key}: {error}").to_string();
+                    errors.push(Problem::error(Reason::AnnotationParsingFailed, field, message));
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        // Most Ingresses have no annotation of ours: they share one value.
+        static NONE: LazyLock<Arc<Annotations>> = LazyLock::new(Arc::default);
+        let parsed = if parsed == **NONE { Arc::clone(&NONE) } else { Arc::new(parsed) };
+        Ok((parsed, warnings))
+    }
+
+    /// Whether a path becomes a regular expression by these annotations, and with it every path of its host.
+    #[must_use]
+    pub fn forces_regex(&self, path: &str) -> bool {
+        self.use_regex || self.rewrite_target.as_ref().is_some_and(|target| target.as_str() != path)
+    }
+}
+
+/// The annotations under our prefixes, each name once: the prefix that stands first wins.
+fn own<'a>(
+    annotations: Option<&'a BTreeMap<String, String>>,
+    prefixes: &[String],
+) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
+    let mut own: BTreeMap<&str, (usize, &str, &str)> = BTreeMap::new();
+    for (key, value) in annotations.into_iter().flatten() {
+        let Some((prefix, name)) = key.split_once('/') else { continue };
+        let Some(rank) = prefixes.iter().position(|known| known == prefix) else { continue };
+        let entry = own.entry(name).or_insert((rank, key, value));
+        if rank < entry.0 {
+            *entry = (rank, key, value);
+        }
+    }
+    own.into_iter().map(|(name, (_, key, value))| (key, name, value))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! Every annotation of ingress-nginx 1.15 in one of three states.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::Annotations;
+use super::value::{self, ValueError};
+use crate::problem::{Problem, Reason};
+use State::{Denies, Done, Warns};
+
+/// An annotation.
+#[derive(Clone, Copy, Debug)]
+pub struct AnnotationRow {
+    /// Its name, without prefix.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub state: State,
+}
+
+/// What becomes of an annotation.
+#[derive(Clone, Copy, Debug)]
+pub enum State {
+    /// It works: the parser writes its value into [`Annotations`].
+    Done(fn(&str, &mut Annotations) -> Result<(), ValueError>),
+    /// It restricts access and does not work: the paths of the Ingress answer 503 with this reason.
+    Denies(When, &'static str),
+    /// It is harmless when absent: it has no effect, for this reason.
+    Warns(&'static str),
+}
+
+/// Which values of an annotation restrict access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Every value.
+    Always,
+    /// A true boolean.
+    True,
+    /// `on`.
+    On,
+}
+
+/// Spellings that ingress-nginx still accepts.
+const ALIASES: &[(&str, &str)] =
+    &[("whitelist-source-range", "allowlist-source-range"), ("limit-whitelist", "limit-allowlist")];
+
+/// The 136 annotations, in the order of ingress-nginx's documentation.
+pub const ANNOTATIONS: &[AnnotationRow] = &[
+    // Routing, rewrite, redirect.
+    row("rewrite-target", Done(|v, a| store(&mut a.rewrite_target, value::rewrite_target(v).map(Some)))),
+    row("use-regex", Done(|v, a| store(&mut a.use_regex, value::boolean(v)))),
+    row("app-root", Done(|v, a| store(&mut a.app_root, value::app_root(v).map(Some)))),
+    row("ssl-redirect", Done(|v, a| store(&mut a.ssl_redirect, value::boolean(v).map(Some)))),
+    row("force-ssl-redirect", Done(|v, a| store(&mut a.force_ssl_redirect, value::boolean(v).map(Some)))),
+    row("preserve-trailing-slash", Done(|v, a| store(&mut a.preserve_trailing_slash, value::boolean(v)))),
+    row("permanent-redirect", Done(|v, a| store(&mut a.permanent_redirect, value::redirect_url(v).map(Some)))),
+    row(
+        "permanent-redirect-code",
+        Done(|v, a| store(&mut a.permanent_redirect_code, value::redirect_code(v).map(Some))),
+    ),
+    row("temporal-redirect", Done(|v, a| store(&mut a.temporal_redirect, value::redirect_url(v).map(Some)))),
+    row("temporal-redirect-code", Done(|v, a| store(&mut a.temporal_redirect_code, value::redirect_code(v).map(Some)))),
+    row("from-to-www-redirect", Warns("has no effect yet")),
+    row("relative-redirects", Warns("has no effect yet")),
+    row("use-port-in-redirects", Warns("has no effect yet")),
+    row("server-alias", Done(|v, a| store(&mut a.server_alias, value::aliases(v)))),
+    row("default-backend", Done(|v, a| store(&mut a.default_backend, value::service_name(v).map(Some)))),
+    row("custom-http-errors", Warns("has no effect yet")),
+    row("disable-proxy-intercept-errors", Warns("has no effect yet")),
+    // Upstream.
+    row("backend-protocol", Done(backend_protocol)),
+    row("service-upstream", Warns("has no effect yet")),
+    row("upstream-vhost", Warns("has no effect yet")),
+    row("x-forwarded-prefix", Warns("has no effect yet")),
+    row("load-balance", Warns("has no effect yet")),
+    row("upstream-hash-by", Warns("has no effect yet")),
+    row("upstream-hash-by-subset", Warns("has no effect yet")),
+    row("upstream-hash-by-subset-size", Warns("has no effect yet")),
+    row("proxy-connect-timeout", Warns("has no effect yet")),
+    row("proxy-send-timeout", Warns("has no effect yet")),
+    row("proxy-read-timeout", Warns("has no effect yet")),
+    row("proxy-next-upstream", Warns("has no effect yet")),
+    row("proxy-next-upstream-tries", Warns("has no effect yet")),
+    row("proxy-next-upstream-timeout", Warns("has no effect yet")),
+    row("proxy-body-size", Warns("has no effect yet")),
+    row("proxy-request-buffering", Warns("has no effect yet")),
+    row("proxy-buffering", Warns("has no effect yet")),
+    row("proxy-buffer-size", Warns("has no effect yet")),
+    row("proxy-buffers-number", Warns("has no effect yet")),
+    row("proxy-busy-buffers-size", Warns("has no effect yet")),
+    row("proxy-max-temp-file-size", Warns("has no effect yet")),
+    row("client-body-buffer-size", Warns("has no effect yet")),
+    row("proxy-http-version", Warns("has no effect yet")),
+    row("proxy-cookie-domain", Warns("has no effect yet")),
+    row("proxy-cookie-path", Warns("has no effect yet")),
+    row("proxy-redirect-from", Warns("has no effect yet")),
+    row("proxy-redirect-to", Warns("has no effect yet")),
+    row("connection-proxy-header", Warns("has no effect yet")),
+    row("http2-push-preload", Warns("does nothing: HTTP/2 push is gone from browsers")),
+    row("fastcgi-index", Warns("has no effect yet")),
+    row("fastcgi-params-configmap", Warns("has no effect yet")),
+    row("custom-headers", Warns("has no effect yet")),
+    // TLS to the upstream.
+    row("proxy-ssl-secret", Denies(When::Always, "certificates towards upstreams are not supported yet")),
+    row("proxy-ssl-verify", Denies(When::On, "certificates of upstreams are not verified yet")),
+    row("proxy-ssl-verify-depth", Warns("has no effect yet")),
+    row("proxy-ssl-name", Warns("has no effect yet")),
+    row("proxy-ssl-server-name", Warns("has no effect yet")),
+    row("proxy-ssl-ciphers", Warns("has no effect yet")),
+    row("proxy-ssl-protocols", Warns("has no effect yet")),
+    // Client TLS.
+    row("ssl-passthrough", Denies(When::True, "TLS is not passed through yet")),
+    row("ssl-ciphers", Warns("has no effect yet")),
+    row("ssl-prefer-server-ciphers", Warns("has no effect yet")),
+    row("auth-tls-secret", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-verify-client", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-verify-depth", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-error-page", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-pass-certificate-to-upstream", Denies(When::True, "client certificates are not verified yet")),
+    row("auth-tls-match-cn", Denies(When::Always, "client certificates are not verified yet")),
+    // Authentication and access.
+    row("auth-type", Denies(When::Always, "basic authentication is not evaluated yet")),
+    row("auth-secret", Denies(When::Always, "basic authentication is not evaluated yet")),
+    row("auth-secret-type", Denies(When::Always, "basic authentication is not evaluated yet")),
+    row("auth-realm", Denies(When::Always, "basic authentication is not evaluated yet")),
+    row("auth-url", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-signin", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-signin-redirect-param", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-method", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-response-headers", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-request-redirect", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-proxy-set-headers", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-cache-key", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-cache-duration", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-always-set-cookie", Denies(When::True, "external authentication is not evaluated yet")),
+    row("auth-keepalive", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-keepalive-share-vars", Denies(When::True, "external authentication is not evaluated yet")),
+    row("auth-keepalive-requests", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-keepalive-timeout", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("enable-global-auth", Warns("does nothing: there is no global authentication to opt out of")),
+    row("satisfy", Denies(When::Always, "alternatives of restrictions are not evaluated yet")),
+    row("allowlist-source-range", Denies(When::Always, "access lists are not evaluated yet")),
+    row("denylist-source-range", Denies(When::Always, "access lists are not evaluated yet")),
+    // CORS.
+    row("enable-cors", Warns("has no effect yet")),
+    row("cors-allow-origin", Warns("has no effect yet")),
+    row("cors-allow-methods", Warns("has no effect yet")),
+    row("cors-allow-headers", Warns("has no effect yet")),
+    row("cors-expose-headers", Warns("has no effect yet")),
+    row("cors-allow-credentials", Warns("has no effect yet")),
+    row("cors-max-age", Warns("has no effect yet")),
+    // Rate limits.
+    row("limit-rps", Denies(When::Always, "rate limits are not enforced yet")),
+    row("limit-rpm", Denies(When::Always, "rate limits are not enforced yet")),
+    row("limit-connections", Denies(When::Always, "rate limits are not enforced yet")),
+    row("limit-burst-multiplier", Warns("has no effect yet")),
+    row("limit-rate", Warns("has no effect yet")),
+    row("limit-rate-after", Warns("has no effect yet")),
+    row("limit-allowlist", Warns("has no effect yet")),
+    // Session affinity.
+    row("affinity", Warns("has no effect yet")),
+    row("affinity-mode", Warns("has no effect yet")),
+    row("affinity-canary-behavior", Warns("has no effect yet")),
+    row("session-cookie-name", Warns("has no effect yet")),
+    row("session-cookie-path", Warns("has no effect yet")),
+    row("session-cookie-domain", Warns("has no effect yet")),
+    row("session-cookie-samesite", Warns("has no effect yet")),
+    row("session-cookie-conditional-samesite-none", Warns("has no effect yet")),
+    row("session-cookie-max-age", Warns("has no effect yet")),
+    row("session-cookie-expires", Warns("has no effect yet")),
+    row("session-cookie-secure", Warns("has no effect yet")),
+    row("session-cookie-change-on-failure", Warns("has no effect yet")),
+    // Canary.
+    row("canary", Done(|v, a| store(&mut a.canary, value::boolean(v)))),
+    row("canary-by-header", Warns("has no effect yet")),
+    row("canary-by-header-value", Warns("has no effect yet")),
+    row("canary-by-header-pattern", Warns("has no effect yet")),
+    row("canary-by-cookie", Warns("has no effect yet")),
+    row("canary-weight", Warns("has no effect yet")),
+    row("canary-weight-total", Warns("has no effect yet")),
+    // Mirror.
+    row("mirror-target", Warns("has no effect yet")),
+    row("mirror-request-body", Warns("has no effect yet")),
+    row("mirror-host", Warns("has no effect yet")),
+    // Observability.
+    row("enable-access-log", Warns("has no effect yet")),
+    row("enable-rewrite-log", Warns("has no effect yet")),
+    row("enable-opentelemetry", Warns("has no effect yet")),
+    row("opentelemetry-trust-incoming-span", Warns("has no effect yet")),
+    row("opentelemetry-operation-name", Warns("has no effect yet")),
+    // Web application firewall.
+    row("enable-modsecurity", Denies(When::True, "there is no web application firewall")),
+    row("enable-owasp-core-rules", Denies(When::True, "there is no web application firewall")),
+    row("modsecurity-transaction-id", Warns("does nothing: there is no web application firewall")),
+    row("modsecurity-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    // Snippets.
+    row("configuration-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    row("server-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    row("auth-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    row("stream-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+];
+
+/// The row of an annotation, by its name without prefix.
+pub(super) fn find(name: &str) -> Option<&'static AnnotationRow> {
+    static BY_NAME: LazyLock<HashMap<&str, &AnnotationRow>> =
+        LazyLock::new(|| ANNOTATIONS.iter().map(|row| (row.name, row)).collect());
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+    BY_NAME.get(name).copied()
+}
+
+impl AnnotationRow {
+    /// Applies a value; returns a warning for its author, without its field.
+    pub(super) fn apply(&self, text: &str, annotations: &mut Annotations) -> Result<Option<Problem>, ValueError> {
+        let name = self.name;
+        match self.state {
+            Done(_) if text.contains(['\n', '\r']) => Err(ValueError::LineBreak),
+            Done(parse) => parse(text, annotations).map(|()| None),
+            Denies(when, why) if when.holds(text)? => {
+                annotations.denials.push(format!("{name}: {why}").into());
+                let message =
+                    format_args!("annotation {name}: {why}; the paths of this Ingress answer 503").to_string();
+                Ok(Some(Problem::error(Reason::Denied, "", message)))
+            }
+            Denies(..) => Ok(None),
+            Warns(why) => {
+                let message = format_args!("annotation {name} {why}").to_string();
+                Ok(Some(Problem::warning(Reason::AnnotationIgnored, "", message)))
+            }
+        }
+    }
+}
+
+impl When {
+    fn holds(self, text: &str) -> Result<bool, ValueError> {
+        match self {
+            Self::Always => Ok(true),
+            Self::True => value::boolean(text),
+            Self::On => Ok(text.trim() != "off"),
+        }
+    }
+}
+
+const fn row(name: &'static str, state: State) -> AnnotationRow {
+    AnnotationRow { name, state }
+}
+
+fn store<T>(place: &mut T, value: Result<T, ValueError>) -> Result<(), ValueError> {
+    value.map(|value| *place = value)
+}
+
+fn backend_protocol(text: &str, annotations: &mut Annotations) -> Result<(), ValueError> {
+    annotations.backend_protocol = value::protocol(text)?;
+    if annotations.backend_protocol.is_none() {
+        annotations.denials.push("backend-protocol: FastCGI is not spoken here".into());
+    }
+    Ok(())
+}
