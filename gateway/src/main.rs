@@ -1,1 +1,40 @@
-fn main() {}
+//! The `gateway` command. This file and `main/` are the composition root: only here do the data plane and
+//! `controller_sync` meet.
+
+mod main {
+    pub(super) mod check;
+    pub(super) mod demo;
+    pub(super) mod echo;
+    pub(super) mod explain;
+    pub(super) mod flags;
+    pub(super) mod lifecycle;
+    pub(super) mod logging;
+    pub(super) mod manifests;
+    pub(super) mod run;
+    pub(super) mod translate;
+    pub(super) mod values;
+}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use main::flags::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Bad flags end here, with 2.
+    let cli = Cli::parse_from(main::flags::normalized(std::env::args_os()));
+    let result = match cli.command {
+        Command::Run(flags) => main::run::run(flags),
+        Command::Demo(flags) => main::demo::demo(flags),
+        Command::Check(flags) => main::check::check(&flags),
+        Command::Explain(flags) => main::explain::explain(&flags),
+        Command::Translate(flags) => main::translate::translate(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("gateway: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -32,8 +32,10 @@ pub(crate) enum CompiledTls {
 }
 
 /// A certificate that hosts refer to. Certificates have a lane of their own, so that a rotation recompiles nothing.
-#[derive(Default)]
-pub(crate) struct CertificateCell(ArcSwapOption<Certificate>);
+pub(crate) struct CertificateCell {
+    reference: CertificateRef,
+    current: ArcSwapOption<Certificate>,
+}
 
 /// A route, ready for lookups.
 pub struct CompiledRoute {
@@ -115,12 +117,20 @@ impl CompiledHost {
 // === impl CertificateCell ===
 
 impl CertificateCell {
+    pub(crate) fn new(reference: CertificateRef) -> Self {
+        Self { reference, current: ArcSwapOption::empty() }
+    }
+
+    pub(crate) fn reference(&self) -> &CertificateRef {
+        &self.reference
+    }
+
     pub(crate) fn load(&self) -> Guard<Option<Arc<Certificate>>> {
-        self.0.load()
+        self.current.load()
     }
 
     pub(crate) fn set(&self, certificate: Option<Arc<Certificate>>) {
-        self.0.store(certificate);
+        self.current.store(certificate);
     }
 }
 

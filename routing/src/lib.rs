@@ -26,7 +26,7 @@ pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{CompiledRoute, CompiledRule, Target};
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
 pub use endpoint::{Backend, BackendState, Endpoint};
-pub use explain::{Candidate, Explanation, Verdict, explain};
+pub use explain::{BackendShare, Candidate, Explanation, Outcome, Verdict, explain};
 pub use host::{HostError, HostName, HostPattern, WildcardDepth};
 pub use live::{LiveRouting, Published, Publisher};
 pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};

@@ -191,7 +191,8 @@ fn certificate_cell(
     certificates: &mut BTreeMap<CertificateRef, Arc<CertificateCell>>,
     reference: &CertificateRef,
 ) -> Arc<CertificateCell> {
-    Arc::clone(certificates.entry(reference.clone()).or_default())
+    let new = || Arc::new(CertificateCell::new(reference.clone()));
+    Arc::clone(certificates.entry(reference.clone()).or_insert_with(new))
 }
 
 fn names(model: &BackendModel) -> impl Iterator<Item = &str> {

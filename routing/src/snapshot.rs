@@ -1,11 +1,12 @@
 //! One immutable compiled state. A request pins one for its whole life.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
 use crate::compile::{CertificateCell, CompiledHost, CompiledTls};
 use crate::host::{HostName, HostPattern, WildcardDepth};
-use crate::model::{Listener, ListenerKey, StreamRoute};
+use crate::model::{CertificateRef, Listener, ListenerKey, StreamRoute};
 use crate::settings::Settings;
 use crate::table::HostMap;
 
@@ -93,6 +94,21 @@ impl Snapshot {
             }
         }
         default()
+    }
+
+    /// The certificates that hosts present, each host once, sorted by host.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(&HostPattern, &CertificateRef, Arc<Certificate>)> {
+        let mut found = BTreeMap::new();
+        for host in self.listeners.iter().flat_map(ListenerTable::hosts) {
+            let CompiledTls::Terminate(cells) = &host.tls else { continue };
+            for cell in cells {
+                if let Some(certificate) = cell.load().clone() {
+                    found.insert((host.pattern(), cell.reference()), certificate);
+                }
+            }
+        }
+        found.into_iter().map(|((host, reference), certificate)| (host, reference, certificate)).collect()
     }
 
     pub(crate) fn listener(&self, key: &ListenerKey) -> Option<&ListenerTable> {

@@ -1,0 +1,112 @@
+//! What is known about one request while it is worked on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use routing::{Backend, CompiledRule, Endpoint, Scheme, Snapshot};
+
+use crate::connection::ConnectionInfo;
+use crate::failure::Failure;
+use crate::telemetry::RouteMetrics;
+
+/// What is known about one request. Pingora carries it from phase to phase.
+pub(crate) struct Context {
+    /// When the request was there.
+    pub started: Instant,
+    /// The connection that it came on.
+    pub connection: Option<Arc<ConnectionInfo>>,
+    /// The one state of the configuration that it is decided by.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The client, behind trusted proxies if there are any.
+    pub client: Option<Client>,
+    /// The `X-Request-ID`; `None` when the settings want none and the client sent none.
+    pub request_id: Option<HeaderValue>,
+    /// The target as it was received, where normalisation changed it.
+    pub received_target: Option<Box<[u8]>>,
+    /// The rule that took it.
+    pub rule: Option<Arc<CompiledRule>>,
+    /// Counters of the rule.
+    pub metrics: Option<Arc<RouteMetrics>>,
+    /// Where it goes.
+    pub route: Option<Proxied>,
+    /// Why the gateway answered by itself.
+    pub failure: Option<Failure>,
+}
+
+/// The client of a request, as far as the gateway believes what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// The scheme that it used.
+    pub scheme: Scheme,
+    /// Whether the headers of a trusted proxy were believed.
+    pub is_forwarded: bool,
+}
+
+/// A request on its way to an upstream.
+pub(crate) struct Proxied {
+    /// The backend; the fallback one, once the first had no endpoint.
+    pub backend: Arc<Backend>,
+    /// The path that the upstream sees, when it is another one.
+    pub path: Option<String>,
+    /// The host that the upstream sees, when it is another one.
+    pub host: Option<Box<str>>,
+    /// The endpoint of the current attempt.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// Endpoints that failed before.
+    pub failed: Vec<Arc<Endpoint>>,
+    /// When the current attempt began.
+    pub attempt_began: Instant,
+    /// How long connecting took; zero for a kept connection.
+    pub connect_time: Option<Duration>,
+    /// When the head of the answer was there, since the attempt began.
+    pub header_time: Option<Duration>,
+    /// The status of the upstream's answer.
+    pub status: Option<u16>,
+}
+
+impl Context {
+    /// Starts the clock.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            connection: None,
+            snapshot: None,
+            client: None,
+            request_id: None,
+            received_target: None,
+            rule: None,
+            metrics: None,
+            route: None,
+            failure: None,
+        }
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Proxied {
+    /// A request that was decided to go to `backend`.
+    #[must_use]
+    pub(crate) fn new(backend: Arc<Backend>, path: Option<String>, host: Option<Box<str>>) -> Self {
+        Self {
+            backend,
+            path,
+            host,
+            endpoint: None,
+            failed: Vec::new(),
+            attempt_began: Instant::now(),
+            connect_time: None,
+            header_time: None,
+            status: None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Who the client is, and the forwarded headers that tell the upstream (`ingress-nginx` sets all of these, always
+//! overwriting what a client that is not a trusted proxy says about itself).
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue, header};
+use pingora::http::RequestHeader;
+use routing::{Scheme, Settings};
+
+use crate::connection::ConnectionInfo;
+use crate::context::Client;
+
+/// Finds out who the client is: the peer of the connection, or, behind trusted proxies and with
+/// `use-forwarded-headers`, the last address of the chain that is not one of them (nginx `real_ip_recursive`).
+#[must_use]
+pub(crate) fn client_of(connection: &ConnectionInfo, headers: &HeaderMap, settings: &Settings) -> Client {
+    let peer = connection.peer.ip().to_canonical();
+    if !settings.use_forwarded_headers || !settings.trusted_proxies.contain(peer) {
+        return Client { address: peer, scheme: connection.scheme, is_forwarded: false };
+    }
+    let mut address = peer;
+    let chain = headers.get_all(&settings.forwarded_for_header).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = chain.flat_map(|value| value.split(',')).map(str::trim).collect();
+    for hop in hops.iter().rev() {
+        // What is not an address ends the chain: nothing before it can be believed.
+        let Ok(hop) = hop.parse::<IpAddr>() else { break };
+        address = hop.to_canonical();
+        if !settings.trusted_proxies.contain(address) {
+            break;
+        }
+    }
+    let scheme = match text(headers, "x-forwarded-proto") {
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        _ => connection.scheme,
+    };
+    Client { address, scheme, is_forwarded: true }
+}
+
+/// Sets the forwarded headers on the request that goes to the upstream.
+pub(crate) fn set_forwarded_headers(
+    request: &mut RequestHeader,
+    connection: &ConnectionInfo,
+    client: Client,
+    request_id: Option<&HeaderValue>,
+    settings: &Settings,
+) -> pingora::Result<()> {
+    let received_for = request.headers.get("x-forwarded-for").cloned();
+    let address = HeaderValue::try_from(client.address.to_string()).map_err(internal)?;
+    let host =
+        forwarded_value(request, client, "x-forwarded-host").or_else(|| request.headers.get(header::HOST).cloned());
+    let port = forwarded_value(request, client, "x-forwarded-port")
+        .unwrap_or_else(|| HeaderValue::from(connection.listener.address.port()));
+    let scheme = HeaderValue::from_static(client.scheme.as_str());
+    let forwarded_for = match (&received_for, client.is_forwarded && settings.compute_full_forwarded_for) {
+        (Some(chain), true) => appended(chain, connection.peer.ip())?,
+        _ => address.clone(),
+    };
+    request.insert_header("X-Real-IP", address)?;
+    request.insert_header("X-Forwarded-For", forwarded_for)?;
+    if let Some(host) = host {
+        request.insert_header("X-Forwarded-Host", host)?;
+    }
+    request.insert_header("X-Forwarded-Port", port)?;
+    request.insert_header("X-Forwarded-Proto", scheme.clone())?;
+    request.insert_header("X-Forwarded-Scheme", scheme.clone())?;
+    request.insert_header("X-Scheme", scheme)?;
+    if let Some(chain) = received_for {
+        request.insert_header("X-Original-Forwarded-For", chain)?;
+    }
+    if let Some(request_id) = request_id {
+        request.insert_header("X-Request-ID", request_id.clone())?;
+    }
+    // Programs that read headers from their environment take it for HTTP_PROXY (httpoxy), and a standard header of a
+    // chain that nobody checked is worse than none.
+    request.remove_header("Proxy");
+    request.remove_header("Forwarded");
+    Ok(())
+}
+
+/// The value that a trusted proxy sent.
+fn forwarded_value(request: &RequestHeader, client: Client, name: &str) -> Option<HeaderValue> {
+    if client.is_forwarded { request.headers.get(name).cloned() } else { None }
+}
+
+fn appended(chain: &HeaderValue, peer: IpAddr) -> pingora::Result<HeaderValue> {
+    let mut value = chain.as_bytes().to_vec();
+    value.extend_from_slice(b", ");
+    value.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    HeaderValue::try_from(value).map_err(internal)
+}
+
+fn internal(error: header::InvalidHeaderValue) -> Box<pingora::Error> {
+    pingora::Error::because(pingora::ErrorType::InternalError, "forwarded header", error)
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use routing::TrustedProxies;
+    use routing::model::ListenerKey;
+
+    use super::*;
+    use crate::connections::Connections;
+
+    fn connection(peer: &str) -> ConnectionInfo {
+        ConnectionInfo {
+            listener: ListenerKey::tcp(([0, 0, 0, 0], 80).into()),
+            scheme: Scheme::Http,
+            peer: peer.parse().unwrap(),
+            server_name: None,
+            handle: Connections::new().open(),
+        }
+    }
+
+    fn settings(trusted: &str) -> Settings {
+        Settings {
+            use_forwarded_headers: true,
+            trusted_proxies: TrustedProxies::new(vec![trusted.parse().unwrap()]),
+            ..Settings::default()
+        }
+    }
+
+    fn request(headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
+        let settings = settings("10.0.0.0/8");
+        for (peer, chain, expected) in [
+            ("10.0.0.1:1", "192.0.2.9, 10.0.0.2", "192.0.2.9"),
+            ("10.0.0.1:1", "192.0.2.9, 198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1:1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("10.0.0.1:1", "192.0.2.9, nonsense, 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1:1", "", "10.0.0.1"),
+            ("192.0.2.1:1", "192.0.2.9", "192.0.2.1"),
+        ] {
+            let request = request(&[("X-Forwarded-For", chain)]);
+            let client = client_of(&connection(peer), &request.headers, &settings);
+            assert_eq!(client.address.to_string(), expected, "{peer} {chain}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_says_nothing_about_itself() {
+        let mut request = request(&[
+            ("Host", "a.example:80"),
+            ("X-Forwarded-For", "1.2.3.4"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Real-IP", "1.2.3.4"),
+            ("X-Forwarded-Port", "1"),
+            ("Forwarded", "for=1.2.3.4"),
+            ("Proxy", "evil"),
+        ]);
+        let connection = connection("192.0.2.1:1");
+        let settings = Settings::default();
+        let client = client_of(&connection, &request.headers, &settings);
+        set_forwarded_headers(&mut request, &connection, client, None, &settings).unwrap();
+        for (name, expected) in [
+            ("x-forwarded-for", Some("192.0.2.1")),
+            ("x-real-ip", Some("192.0.2.1")),
+            ("x-forwarded-proto", Some("http")),
+            ("x-forwarded-scheme", Some("http")),
+            ("x-scheme", Some("http")),
+            ("x-forwarded-host", Some("a.example:80")),
+            ("x-forwarded-port", Some("80")),
+            ("x-original-forwarded-for", Some("1.2.3.4")),
+            ("forwarded", None),
+            ("proxy", None),
+        ] {
+            assert_eq!(text(&request.headers, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_its_list_grows_where_it_is_wanted() {
+        let mut request = request(&[
+            ("Host", "inner"),
+            ("X-Forwarded-For", "192.0.2.9"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "outer"),
+            ("X-Forwarded-Port", "443"),
+        ]);
+        let connection = connection("10.0.0.1:1");
+        let settings = Settings { compute_full_forwarded_for: true, ..settings("10.0.0.0/8") };
+        let client = client_of(&connection, &request.headers, &settings);
+        assert_eq!(client.scheme, Scheme::Https);
+        set_forwarded_headers(&mut request, &connection, client, None, &settings).unwrap();
+        for (name, expected) in [
+            ("x-forwarded-for", "192.0.2.9, 10.0.0.1"),
+            ("x-real-ip", "192.0.2.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "outer"),
+            ("x-forwarded-port", "443"),
+        ] {
+            assert_eq!(text(&request.headers, name), Some(expected), "{name}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What is done to requests and answers on their way.
+
+mod forwarded;
+mod headers;
+
+pub(crate) use forwarded::{client_of, set_forwarded_headers};
+pub(crate) use headers::{edit_request, edit_response};

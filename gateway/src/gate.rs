@@ -1,0 +1,178 @@
+//! The strict request gate: what is ambiguous is refused before anything looks at it, and what passes has one meaning.
+
+use http::{Method, Version, header};
+use pingora::http::RequestHeader;
+use routing::normalize_path;
+
+use crate::failure::Failure;
+
+/// The longest authority that is looked at: a host of DNS, a colon and a port.
+const MAX_AUTHORITY: usize = 253 + 1 + 5;
+
+/// Checks a request and gives it its one form: the path is normalised, headers that could be mistaken for others are
+/// dropped. What is matched later is what is forwarded.
+pub(crate) fn admit(request: &mut RequestHeader) -> Result<(), Failure> {
+    if request.method == Method::TRACE || request.method == Method::CONNECT {
+        return Err(Failure::MethodNotAllowed);
+    }
+    check_authority(request)?;
+    normalize_target(request)?;
+    drop_ambiguous_headers(request);
+    Ok(())
+}
+
+/// The authority that a request is for; empty when an HTTP/1.0 request names none.
+#[must_use]
+pub(crate) fn authority(request: &RequestHeader) -> &str {
+    // Pingora has refused requests whose Host and :authority (or absolute-form target) differ.
+    match request.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+/// RFC 9112 section 3.2: exactly one Host, which HTTP/1.0 may leave out, of the form `uri-host [ ":" port ]`.
+fn check_authority(request: &RequestHeader) -> Result<(), Failure> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::RequestMalformed);
+    }
+    if let Some(host) = host
+        && !is_authority(host.as_bytes())
+    {
+        return Err(Failure::RequestMalformed);
+    }
+    match request.uri.authority() {
+        Some(authority) if is_authority(authority.as_str().as_bytes()) => Ok(()),
+        Some(_) => Err(Failure::RequestMalformed),
+        None if host.is_none() && request.version != Version::HTTP_10 => Err(Failure::RequestMalformed),
+        None => Ok(()),
+    }
+}
+
+/// Whether the bytes are a host, with or without a port. An empty host is legal (RFC 9110 section 7.2).
+fn is_authority(bytes: &[u8]) -> bool {
+    if bytes.len() > MAX_AUTHORITY {
+        return false;
+    }
+    let (host, rest) = match bytes.first() {
+        Some(b'[') => match bytes.iter().position(|byte| *byte == b']') {
+            Some(end) => bytes.split_at(end + 1),
+            None => return false,
+        },
+        _ => bytes.split_at(bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len())),
+    };
+    let is_host = match host {
+        [b'[', inner @ .., b']'] => {
+            !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+        }
+        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')),
+    };
+    let is_port = match rest {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+        }
+        _ => false,
+    };
+    is_host && is_port
+}
+
+/// Puts the normalised path in place of the received one.
+fn normalize_target(request: &mut RequestHeader) -> Result<(), Failure> {
+    if request.method == Method::OPTIONS && request.raw_path() == b"*" {
+        return Ok(());
+    }
+    if !request.raw_path_is_utf8() {
+        return Err(Failure::RequestMalformed);
+    }
+    let path = request.uri.path();
+    let normalized = normalize_path(path).map_err(|_| Failure::RequestMalformed)?;
+    let is_origin_form = request.raw_path().first() == Some(&b'/');
+    if is_origin_form && *normalized == *path {
+        return Ok(());
+    }
+    // The absolute form of a target becomes the origin form: the authority is in Host, which Pingora compared.
+    let mut target = normalized.into_owned();
+    if let Some(query) = request.uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)
+}
+
+/// Drops headers with an underscore in their name, as nginx does: behind a CGI-like interface `X_Real_IP` and
+/// `X-Real-IP` are the same variable.
+fn drop_ambiguous_headers(request: &mut RequestHeader) {
+    if request.headers.keys().all(|name| !name.as_str().contains('_')) {
+        return;
+    }
+    let names: Vec<_> = request.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in &names {
+        request.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, target: &str, headers: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+        request.set_version(Version::HTTP_11);
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn the_host_of_a_request_is_one_host_with_or_without_a_port() {
+        for host in ["a", "a.b:80", "a_b.c", "[::1]:8080", "[::1]", "a:", "", "A.", "192.0.2.1:1"] {
+            assert_eq!(admit(&mut request("GET", "/", &[("Host", host)])), Ok(()), "{host}");
+        }
+        let long = "a".repeat(300);
+        for host in ["a, b", "u@a", "a/x", "a b", "a:99999", "a:b", "[::1", "[]", "[a]x", "a:80:80", long.as_str()] {
+            let refused = admit(&mut request("GET", "/", &[("Host", host)]));
+            assert_eq!(refused, Err(Failure::RequestMalformed), "{host}");
+        }
+        assert!(admit(&mut request("GET", "/", &[])).is_err());
+        assert!(admit(&mut request("GET", "/", &[("Host", "a"), ("Host", "a")])).is_err());
+        let mut old = request("GET", "/", &[]);
+        old.set_version(Version::HTTP_10);
+        assert_eq!(admit(&mut old), Ok(()));
+        assert_eq!(authority(&old), "");
+    }
+
+    #[test]
+    fn the_path_that_is_matched_is_the_path_that_is_forwarded() {
+        for (target, forwarded) in [
+            ("/a/../b?x=/../y", "/b?x=/../y"),
+            ("/%61", "/a"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("http://a/x/./y?q", "/x/y?q"),
+            ("*", "*"),
+        ] {
+            let method = if target == "*" { "OPTIONS" } else { "GET" };
+            let mut request = request(method, target, &[("Host", "a")]);
+            assert_eq!(admit(&mut request), Ok(()), "{target}");
+            assert_eq!(request.raw_path(), forwarded.as_bytes(), "{target}");
+        }
+        for target in ["/a%00", "/a%5cb", "/pub/..;/admin", "*"] {
+            assert!(admit(&mut request("GET", target, &[("Host", "a")])).is_err(), "{target}");
+        }
+    }
+
+    #[test]
+    fn headers_with_an_underscore_and_tunnels_do_not_pass() {
+        let mut with_underscore = request("GET", "/", &[("Host", "a"), ("X_Real_IP", "1"), ("X-Y", "2")]);
+        assert_eq!(admit(&mut with_underscore), Ok(()));
+        assert!(!with_underscore.headers.contains_key("x_real_ip"));
+        assert!(with_underscore.headers.contains_key("x-y"));
+        for method in ["TRACE", "CONNECT"] {
+            assert_eq!(admit(&mut request(method, "/", &[("Host", "a")])), Err(Failure::MethodNotAllowed));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The data plane: listeners, connections, the life of a request, and what is told about it.
+//!
+//! It reads the snapshot that others publish and must not know how resources become routes: only the composition root
+//! (`main.rs` and `main/`) knows where a snapshot comes from.
+
+mod admin;
+mod connection;
+mod connections;
+mod context;
+mod failure;
+mod filter;
+mod gate;
+mod listener;
+mod proxy;
+mod question;
+mod record;
+mod server;
+mod telemetry;
+mod tls;
+mod upstream;
+
+pub use admin::Dump;
+pub use connections::{ConnectionCounts, Connections};
+pub use failure::Failure;
+pub use listener::ListenError;
+pub use question::{Question, QuestionError};
+pub use server::{Server, ServerConfig, ServerError};
+pub use telemetry::{AccessLog, AccessLogFormat, Metrics, PodIdentity};

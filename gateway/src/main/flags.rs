@@ -1,0 +1,336 @@
+//! What can be said on the command line, and the spellings of ingress-nginx's Go flags.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gateway::AccessLogFormat;
+use translate::ServiceRef;
+
+use super::values;
+
+/// Penstock: the edge gateway for Kubernetes.
+#[derive(Parser)]
+#[command(name = "gateway", version, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serves traffic by the manifests of a directory
+    Run(RunFlags),
+    /// Serves example manifests with echo backends on 127.0.0.1:8080 and :8443, and prints what to try
+    Demo(DemoFlags),
+    /// Validates manifests: file, line, object, reason. Exits 0 when clean, 1 with problems
+    Check(CheckFlags),
+    /// Tells which route takes a request, and why the others do not. Exits 1 when none does
+    Explain(ExplainFlags),
+    /// Prints what manifests are translated to
+    Translate(TranslateFlags),
+}
+
+#[derive(Args)]
+pub(crate) struct RunFlags {
+    /// File or directory with manifests, watched for changes (repeatable)
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_MANIFESTS", value_delimiter = ',', required = true)]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// Address for HTTP (repeatable)
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_HTTP", value_delimiter = ',', default_value = "0.0.0.0:80")]
+    pub(crate) http: Vec<SocketAddr>,
+    /// Address for HTTPS (repeatable)
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_HTTPS", value_delimiter = ',', default_value = "0.0.0.0:443")]
+    pub(crate) https: Vec<SocketAddr>,
+    /// Address for probes and Prometheus: /healthz, /readyz, /metrics
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_STATUS", default_value = "0.0.0.0:10254")]
+    pub(crate) status: SocketAddr,
+    /// Address for the operator: /nginx_status, /snapshot, /explain
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_ADMIN", default_value = "127.0.0.1:10246")]
+    pub(crate) admin: SocketAddr,
+    /// After SIGTERM, how long to go on accepting while the readiness probe fails
+    #[arg(long, value_name = "DURATION", env = "PENSTOCK_LAME_DUCK", default_value = "10s", value_parser = values::duration)]
+    pub(crate) lame_duck: Duration,
+    /// How long open requests may take to end after that
+    #[arg(long, value_name = "DURATION", env = "PENSTOCK_DRAIN_TIMEOUT", default_value = "240s", value_parser = values::duration)]
+    pub(crate) drain_timeout: Duration,
+    /// Threads that carry traffic; as many as there are processors by default
+    #[arg(long, value_name = "N", env = "PENSTOCK_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Form of the access log on the standard output
+    #[arg(long, value_name = "FORM", env = "PENSTOCK_ACCESS_LOG", default_value = "text")]
+    pub(crate) access_log: AccessLogFlag,
+    #[command(flatten)]
+    pub(crate) meaning: MeaningFlags,
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredFlags,
+}
+
+/// Flags that say what objects mean. They are ingress-nginx's own.
+#[derive(Args, Clone)]
+pub(crate) struct MeaningFlags {
+    /// ConfigMap with the global settings
+    #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_CONFIGMAP", value_parser = values::object)]
+    pub(crate) configmap: Option<(String, String)>,
+    /// Value of the annotation kubernetes.io/ingress.class, and name of the class, that are served
+    #[arg(long, value_name = "NAME", env = "PENSTOCK_INGRESS_CLASS", default_value = "nginx")]
+    pub(crate) ingress_class: String,
+    /// Controller of the IngressClasses that are served
+    #[arg(long, value_name = "NAME", env = "PENSTOCK_CONTROLLER_CLASS", default_value = "penstock.dev/ingress")]
+    pub(crate) controller_class: String,
+    /// Serves an IngressClass by its name, whatever its controller
+    #[arg(long, env = "PENSTOCK_INGRESS_CLASS_BY_NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
+    pub(crate) ingress_class_by_name: bool,
+    /// Prefix of annotations, in place of nginx.ingress.kubernetes.io
+    #[arg(long, value_name = "PREFIX", env = "PENSTOCK_ANNOTATIONS_PREFIX", default_value = "nginx.ingress.kubernetes.io")]
+    pub(crate) annotations_prefix: String,
+    /// Secret with the certificate for names that no host claims
+    #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_DEFAULT_SSL_CERTIFICATE", value_parser = values::object)]
+    pub(crate) default_ssl_certificate: Option<(String, String)>,
+    /// Service for requests that nobody claims
+    #[arg(long, value_name = "NS/NAME[:PORT]", env = "PENSTOCK_DEFAULT_BACKEND_SERVICE", value_parser = values::service)]
+    pub(crate) default_backend_service: Option<ServiceRef>,
+}
+
+/// Flags of ingress-nginx that have no effect here; each is accepted with a warning, so that its arguments carry over.
+#[derive(Args)]
+pub(crate) struct IgnoredFlags {
+    /// Accepted and ignored, with a warning: flags of ingress-nginx that have no effect here
+    #[arg(long = "ignored-flag", value_name = "FLAG", hide = true)]
+    pub(crate) ignored: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessLogFlag {
+    Off,
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct DemoFlags {
+    /// Address for HTTP
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) http: SocketAddr,
+    /// Address for HTTPS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub(crate) https: SocketAddr,
+    /// Address for probes and Prometheus
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10254")]
+    pub(crate) status: SocketAddr,
+    /// Address for the operator
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10246")]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckFlags {
+    /// Files and directories with manifests
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Form of the report
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: OutputFlag,
+    #[command(flatten)]
+    pub(crate) meaning: MeaningFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFlag {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainFlags {
+    /// Method of the request
+    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// Header of the request, as `Name: value` (repeatable)
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    /// URL of the request
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Manifests to ask (repeatable)
+    #[arg(long, value_name = "PATH", required_unless_present = "admin", conflicts_with = "admin")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// Admin endpoint of a running gateway to ask, such as http://127.0.0.1:10246
+    #[arg(long, value_name = "URL")]
+    pub(crate) admin: Option<String>,
+    /// Form of the answer
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: OutputFlag,
+    #[command(flatten)]
+    pub(crate) meaning: MeaningFlags,
+}
+
+#[derive(Args)]
+pub(crate) struct TranslateFlags {
+    /// Files and directories with manifests
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What to translate to: the model, or manifests of the current API version
+    #[arg(long, value_name = "TARGET", default_value = "model")]
+    pub(crate) to: TargetFlag,
+    #[command(flatten)]
+    pub(crate) meaning: MeaningFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TargetFlag {
+    Model,
+    #[value(name = "networking.k8s.io/v1")]
+    CurrentIngress,
+}
+
+impl AccessLogFlag {
+    pub(crate) fn format(self) -> Option<AccessLogFormat> {
+        match self {
+            Self::Off => None,
+            Self::Text => Some(AccessLogFormat::Text),
+            Self::Json => Some(AccessLogFormat::Json),
+        }
+    }
+}
+
+/// Flags of ingress-nginx that are accepted with a warning.
+const IGNORED: &[&str] = &[
+    "deep-inspect",
+    "disable-full-test",
+    "disable-leader-election",
+    "disable-sync-events",
+    "dynamic-configuration-retries",
+    "election-id",
+    "election-ttl",
+    "enable-annotation-validation",
+    "enable-metrics",
+    "health-check-path",
+    "maxmind-edition-ids",
+    "maxmind-license-key",
+    "maxmind-mirror",
+    "maxmind-retries-count",
+    "maxmind-retries-timeout",
+    "post-shutdown-grace-period",
+    "profiling",
+    "publish-service",
+    "publish-status-address",
+    "report-node-internal-ip-address",
+    "skip_headers",
+    "status-update-interval",
+    "stream-port",
+    "sync-period",
+    "sync-rate-limit",
+    "update-status",
+    "update-status-on-shutdown",
+    "watch-namespace",
+    "watch-namespace-selector",
+];
+
+/// Rewrites the arguments of `run`: ingress-nginx's flags for ports and times become ours, those without meaning here
+/// become warnings, and `-v=2` becomes nothing but a level of the log.
+pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments = arguments.into_iter().peekable();
+    let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
+    if normalized.get(1).is_none_or(|command| command != "run") {
+        normalized.extend(arguments);
+        return normalized;
+    }
+    while let Some(argument) = arguments.next() {
+        let Some(text) = argument.to_str() else {
+            normalized.push(argument);
+            continue;
+        };
+        let (flag, value) = match text.split_once('=') {
+            Some((flag, value)) => (flag, Some(value.to_owned())),
+            None => (text, None),
+        };
+        let name = flag.strip_prefix("--").unwrap_or_default();
+        let mut take_value = || {
+            // `--flag value` and `--flag=value` are both in use; a flag never starts a value.
+            let next = arguments.next_if(|next| !next.to_string_lossy().starts_with('-'));
+            value.clone().or_else(|| next.map(|next| next.to_string_lossy().into_owned())).unwrap_or_default()
+        };
+        let port = |address: &str, value: String| Some(format!("{address}:{value}"));
+        let replaced = match name {
+            "http-port" => port("--http=0.0.0.0", take_value()),
+            "https-port" => port("--https=0.0.0.0", take_value()),
+            "healthz-port" => port("--status=0.0.0.0", take_value()),
+            "status-port" => port("--admin=127.0.0.1", take_value()),
+            "shutdown-grace-period" => Some(format!("--lame-duck={}", take_value())),
+            _ if IGNORED.contains(&name) => {
+                take_value();
+                Some(format!("--ignored-flag={name}"))
+            }
+            _ if flag == "-v" || name == "v" => {
+                take_value();
+                None
+            }
+            _ => Some(text.to_owned()),
+        };
+        normalized.extend(replaced.map(OsString::from));
+    }
+    normalized
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_flags(arguments: &[&str]) -> Result<RunFlags, clap::Error> {
+        let arguments = ["gateway", "run", "--manifests", "."].iter().chain(arguments).map(OsString::from);
+        match Cli::try_parse_from(normalized(arguments))?.command {
+            Command::Run(flags) => Ok(flags),
+            _ => unreachable!("run was given"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_ingress_nginx_carry_over() {
+        let flags = run_flags(&[
+            "--http-port=8080",
+            "--https-port",
+            "8443",
+            "--healthz-port=10255",
+            "--ingress-class=public",
+            "--ingress-class-by-name=true",
+            "--shutdown-grace-period=5",
+            "--election-id=leader",
+            "--publish-service",
+            "ns/svc",
+            "--enable-metrics",
+            "-v=2",
+        ])
+        .unwrap();
+        assert_eq!(flags.http, ["0.0.0.0:8080".parse().unwrap()]);
+        assert_eq!(flags.https, ["0.0.0.0:8443".parse().unwrap()]);
+        assert_eq!(flags.status, "0.0.0.0:10255".parse().unwrap());
+        assert_eq!(flags.meaning.ingress_class, "public");
+        assert!(flags.meaning.ingress_class_by_name);
+        assert_eq!(flags.lame_duck, Duration::from_secs(5));
+        assert_eq!(flags.ignored.ignored, ["election-id", "publish-service", "enable-metrics"]);
+    }
+
+    #[test]
+    fn boolean_flags_need_no_value() {
+        assert!(run_flags(&["--ingress-class-by-name"]).unwrap().meaning.ingress_class_by_name);
+        assert!(!run_flags(&["--ingress-class-by-name=false"]).unwrap().meaning.ingress_class_by_name);
+    }
+
+    #[test]
+    fn a_flag_that_nobody_knows_is_refused() {
+        for arguments in [&["--nonsense"][..], &["--http", "nowhere"], &["--threads", "0"], &["--configmap", "a"]] {
+            let error = run_flags(arguments).err().unwrap();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

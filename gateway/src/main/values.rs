@@ -1,0 +1,64 @@
+//! Values of flags: durations, objects, services.
+
+use std::time::Duration;
+
+use routing::model::PortRef;
+use translate::ServiceRef;
+
+/// `10s`, `1m30s`, `500ms`, or a number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let parsed = text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string())?;
+    Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+/// `namespace/name`.
+pub(crate) fn object(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("expected namespace/name".to_owned()),
+    }
+}
+
+/// `namespace/name`, with `:port` for another than the first port.
+pub(crate) fn service(text: &str) -> Result<ServiceRef, String> {
+    let (object_text, port) = match text.rsplit_once(':') {
+        Some((object, port)) => (object, Some(port)),
+        None => (text, None),
+    };
+    let (namespace, name) = object(object_text)?;
+    let port = port.map(|port| match port.parse::<u16>() {
+        Ok(number) => PortRef::Number(number),
+        Err(_) => PortRef::Name(port.into()),
+    });
+    Ok(ServiceRef { namespace, name, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_and_without_a_unit() {
+        for (text, millis) in [("10", 10_000), ("10s", 10_000), ("1m30s", 90_000), ("500ms", 500), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "-1s", "fast", "10 lightyears"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn objects_are_named_with_their_namespace() {
+        assert_eq!(object("a/b"), Ok(("a".to_owned(), "b".to_owned())));
+        for text in ["a", "/b", "a/", "a/b/c"] {
+            assert!(object(text).is_err(), "{text}");
+        }
+        assert_eq!(service("a/b:http").unwrap().port, Some(PortRef::Name("http".into())));
+        assert_eq!(service("a/b").unwrap().port, None);
+    }
+}

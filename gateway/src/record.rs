@@ -1,0 +1,82 @@
+//! What is written down about a request when it is over.
+
+use http::{HeaderMap, header};
+use pingora::proxy::Session;
+
+use crate::context::{Context, Proxied};
+use crate::gate;
+use crate::proxy::protocol_name;
+use crate::telemetry::{AccessLog, AccessRecord, Outcome, UpstreamOutcome, UpstreamRecord};
+
+/// Counts a request for its rule, and writes its line.
+pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&AccessLog>) {
+    let duration = context.started.elapsed();
+    let status = match (session.response_written(), context.failure) {
+        (Some(response), _) => response.status.as_u16(),
+        (None, Some(failure)) => failure.status(),
+        (None, None) => 0,
+    };
+    let request = session.req_header();
+    let request_bytes = head_bytes(&request.headers) + request.raw_path().len() + session.body_bytes_read();
+    let body_bytes_sent = session.body_bytes_sent();
+    let response_time = context.route.as_ref().map(|route| route.attempt_began.elapsed());
+    if let Some(metrics) = &context.metrics {
+        let head = session.response_written().map_or(0, |response| head_bytes(&response.headers));
+        let upstream = context.route.as_ref().zip(response_time).map(|(route, response)| UpstreamOutcome {
+            connect: route.connect_time,
+            header: route.header_time,
+            response,
+        });
+        metrics.observe(&Outcome {
+            method: request.method.as_str(),
+            status,
+            duration,
+            request_bytes,
+            response_bytes: head + body_bytes_sent,
+            upstream,
+        });
+    }
+    let is_logged = !context.snapshot.as_ref().is_some_and(|snapshot| snapshot.settings().disable_access_log);
+    let (Some(log), Some(client), true) = (access_log, &context.client, is_logged) else { return };
+    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
+    let target = String::from_utf8_lossy(target);
+    let origin = context.rule.as_ref().map(|rule| &rule.rule.origin);
+    log.log(&AccessRecord {
+        remote_addr: client.address,
+        remote_user: "",
+        method: request.method.as_str(),
+        host: gate::authority(request),
+        target: &target,
+        protocol: protocol_name(request.version),
+        status,
+        body_bytes_sent,
+        http_referer: text(header::REFERER),
+        http_user_agent: text(header::USER_AGENT),
+        request_length: request_bytes,
+        request_time: duration.as_secs_f64(),
+        namespace: origin.map_or("", |origin| &origin.namespace),
+        ingress: origin.map_or("", |origin| &origin.name),
+        upstream: context.route.as_ref().map(|route| upstream_record(route, session.upstream_body_bytes_received())),
+        request_id: context.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        reason: context.failure.map_or("", |failure| failure.label()),
+    });
+}
+
+fn upstream_record(route: &Proxied, response_length: usize) -> UpstreamRecord<'_> {
+    let backend = route.backend.reference();
+    UpstreamRecord {
+        namespace: &backend.namespace,
+        service: &backend.service,
+        port: &backend.port,
+        address: route.endpoint.as_ref().map(|endpoint| endpoint.key.address),
+        response_length,
+        response_time: route.attempt_began.elapsed().as_secs_f64(),
+        status: route.status,
+    }
+}
+
+/// The length of header lines as HTTP/1 writes them: name, colon, space, value, line end.
+fn head_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}

@@ -1,0 +1,255 @@
+//! The registry of all metrics of the process, and the ones that belong to no rule.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TextEncoder, proto};
+use routing::LiveRouting;
+
+use super::access_log::AccessLog;
+use super::process::ProcessCollector;
+use super::routes::{RouteCollector, RouteLabels, RouteMetrics, RouteRegistry};
+use crate::connections::Connections;
+use crate::failure::Failure;
+
+/// Who this process is, in the labels that every series of ingress-nginx has.
+#[derive(Clone, Debug, Default)]
+pub struct PodIdentity {
+    /// `controller_class`.
+    pub class: String,
+    /// `controller_namespace` (`POD_NAMESPACE`).
+    pub namespace: String,
+    /// `controller_pod` (`POD_NAME`).
+    pub pod: String,
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    routes: Arc<RouteRegistry>,
+    n_requests: Arc<AtomicU64>,
+    answers: IntCounterVec,
+    /// Connections that were closed at once because there were too many.
+    pub connections_refused: IntCounter,
+    /// Errors of accept().
+    pub accept_errors: IntCounter,
+    /// TLS handshakes that failed, by reason.
+    pub handshake_failures: IntCounterVec,
+    /// Connections to upstreams that a request used, by whether they were new.
+    pub upstream_connections: UpstreamConnections,
+}
+
+/// Connections to upstreams that a request used.
+pub struct UpstreamConnections {
+    /// New ones.
+    pub new: IntCounter,
+    /// Kept ones.
+    pub reused: IntCounter,
+}
+
+impl Metrics {
+    /// Makes and registers all metrics.
+    ///
+    /// # Errors
+    ///
+    /// When two of them have one name, which is a fault of this code.
+    pub fn new(
+        identity: &PodIdentity,
+        live: Arc<LiveRouting>,
+        connections: Arc<Connections>,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> prometheus::Result<Self> {
+        let labels: HashMap<String, String> = [
+            ("controller_class", &identity.class),
+            ("controller_namespace", &identity.namespace),
+            ("controller_pod", &identity.pod),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect();
+        let registry = Registry::new_custom(None, Some(labels))?;
+        let routes = Arc::new(RouteRegistry::new());
+        let n_requests = Arc::new(AtomicU64::new(0));
+        registry.register(Box::new(RouteCollector::new(Arc::clone(&routes))?))?;
+        registry.register(Box::new(ProcessCollector::new(connections, Arc::clone(&n_requests))?))?;
+        let name = "penstock_snapshot_generation".to_owned();
+        let desc = Desc::new(name, "The number of the live snapshot".to_owned(), Vec::new(), HashMap::new())?;
+        registry.register(Box::new(LiveCollector { live, access_log, desc }))?;
+        let upstream = counters(
+            &registry,
+            "penstock_upstream_connections_total",
+            "Connections to upstreams that requests used, by whether they were new",
+            "kind",
+        )?;
+        Ok(Self {
+            answers: counters(
+                &registry,
+                "penstock_gateway_answers_total",
+                "Requests that the gateway answered by itself or gave up, by reason",
+                "reason",
+            )?,
+            connections_refused: counter(
+                &registry,
+                "penstock_connections_refused_total",
+                "Connections closed at once because too many were open",
+            )?,
+            accept_errors: counter(&registry, "penstock_accept_errors_total", "Errors of accept()")?,
+            handshake_failures: counters(
+                &registry,
+                "penstock_tls_handshake_failures_total",
+                "TLS handshakes with clients that failed, by reason",
+                "reason",
+            )?,
+            upstream_connections: UpstreamConnections {
+                new: upstream.with_label_values(&["new"]),
+                reused: upstream.with_label_values(&["reused"]),
+            },
+            registry,
+            routes,
+            n_requests,
+        })
+    }
+
+    /// Where others register what they count.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The counters of a rule.
+    #[must_use]
+    pub fn route(&self, labels: RouteLabels) -> Arc<RouteMetrics> {
+        self.routes.route(labels)
+    }
+
+    /// Counts a request.
+    pub fn count_request(&self) {
+        self.n_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests since the start.
+    #[must_use]
+    pub fn n_requests(&self) -> u64 {
+        self.n_requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer of the gateway itself.
+    pub fn count_failure(&self, failure: Failure) {
+        self.answers.with_label_values(&[failure.label()]).inc();
+    }
+
+    /// Everything in the text format of Prometheus.
+    ///
+    /// # Errors
+    ///
+    /// When a metric has no value, which is a fault of this code.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+/// Shows what the snapshot of the moment says: its number, its certificates, and what the access log lost.
+struct LiveCollector {
+    live: Arc<LiveRouting>,
+    access_log: Option<Arc<AccessLog>>,
+    /// The registry tells collectors apart by this.
+    desc: Desc,
+}
+
+impl Collector for LiveCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let snapshot = self.live.pin();
+        let generation = [(Vec::new(), snapshot.generation() as f64)];
+        let dropped = self.access_log.as_ref().map_or(0, |log| log.n_dropped()) as f64;
+        let mut families = vec![
+            gauges("penstock_snapshot_generation", "The number of the live snapshot", generation),
+            counter_family("penstock_access_log_dropped_total", "Lines that the access log lost", dropped),
+        ];
+        let mut expiry = Vec::new();
+        let mut info = Vec::new();
+        for (host, reference, certificate) in snapshot.certificates() {
+            let host = host.to_string();
+            let common = [
+                ("host", host.as_str()),
+                ("identifier", &certificate.fingerprint),
+                ("namespace", &reference.namespace),
+                ("secret_name", &reference.name),
+            ];
+            expiry.push((pairs(&common), certificate.not_after as f64));
+            let details = [
+                ("issuer_common_name", &*certificate.issuer_common_name),
+                ("issuer_organization", &certificate.issuer_organization),
+                ("public_key_algorithm", &certificate.public_key_algorithm),
+                ("serial_number", &certificate.serial_number),
+            ];
+            info.push((pairs(&[&common[..], &details[..]].concat()), 1.0));
+        }
+        if !expiry.is_empty() {
+            families.push(gauges(
+                "nginx_ingress_controller_ssl_expire_time_seconds",
+                "End of validity of the certificate of a host, in seconds since 1970",
+                expiry,
+            ));
+            families.push(gauges("nginx_ingress_controller_ssl_certificate_info", "The certificate of a host", info));
+        }
+        families
+    }
+}
+
+type Series = (Vec<proto::LabelPair>, f64);
+
+fn gauges(name: &str, help: &str, series: impl IntoIterator<Item = Series>) -> proto::MetricFamily {
+    let mut family = proto::MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(proto::MetricType::GAUGE);
+    for (labels, value) in series {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        let mut metric = proto::Metric::from_label(labels);
+        metric.set_gauge(gauge);
+        family.mut_metric().push(metric);
+    }
+    family
+}
+
+fn counter_family(name: &str, help: &str, value: f64) -> proto::MetricFamily {
+    let mut counter = proto::Counter::default();
+    counter.set_value(value);
+    let mut metric = proto::Metric::default();
+    metric.set_counter(counter);
+    let mut family = proto::MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(proto::MetricType::COUNTER);
+    family.mut_metric().push(metric);
+    family
+}
+
+fn pairs(labels: &[(&str, &str)]) -> Vec<proto::LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    labels.iter().map(pair).collect()
+}

@@ -1,0 +1,13 @@
+//! What the gateway tells about itself: metrics and the access log. Nothing here may slow a request down.
+
+mod access_log;
+mod histogram;
+mod metrics;
+mod process;
+mod routes;
+mod time;
+
+pub use access_log::{AccessLog, AccessLogFormat};
+pub(crate) use access_log::{AccessRecord, UpstreamRecord};
+pub use metrics::{Metrics, PodIdentity};
+pub(crate) use routes::{Outcome, RouteLabels, RouteMetrics, UpstreamOutcome};

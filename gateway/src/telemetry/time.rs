@@ -1,0 +1,48 @@
+//! The time of day as logs want it, computed once a second for each thread.
+
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// Calls `use_text` with the time in nginx's `$time_local` form, in UTC: `21/Nov/2026:03:13:09 +0000`.
+pub(super) fn with_local_time<R>(use_text: impl FnOnce(&str) -> R) -> R {
+    let now = unix_seconds();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now {
+            *second = now;
+            *text = format_time(now);
+        }
+        use_text(text)
+    })
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+fn format_time(unix: u64) -> String {
+    let time = i64::try_from(unix).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+    time.unwrap_or_default().strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_written_as_nginx_writes_it() {
+        for (unix, expected) in [
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (951_782_399, "28/Feb/2000:23:59:59 +0000"),
+            (951_782_400, "29/Feb/2000:00:00:00 +0000"),
+            (1_795_230_789, "21/Nov/2026:03:13:09 +0000"),
+            (4_107_542_400, "01/Mar/2100:00:00:00 +0000"),
+        ] {
+            assert_eq!(format_time(unix), expected);
+        }
+    }
+}

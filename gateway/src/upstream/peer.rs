@@ -1,0 +1,92 @@
+//! How to connect to an endpoint, in Pingora's terms.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pingora::protocols::TcpKeepalive;
+use pingora::upstreams::peer::HttpPeer;
+use routing::model::{AppProtocol, UpstreamPolicy, UpstreamProtocol};
+use routing::{Endpoint, Scheme, Settings};
+
+/// Requests that one HTTP/2 connection to an upstream carries at a time.
+const MAX_HTTP2_STREAMS: usize = 128;
+/// A dead peer is noticed after this time without traffic, plus a few probes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/1.1 over TLS.
+    Http1Tls,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// HTTP/2 over TLS.
+    Http2Tls,
+}
+
+/// What the data plane knows about an endpoint.
+struct EndpointState {
+    /// Unique among all endpoints of the process: pooled connections are kept apart by it, so that a pod which gets the
+    /// address of another never gets its connections.
+    number: u64,
+}
+
+/// What is spoken: what the rule says, else what the Service says, else HTTP/1.1.
+#[must_use]
+pub(crate) fn protocol(policy: &UpstreamPolicy, service: Option<AppProtocol>, client: Scheme) -> Protocol {
+    match (policy.protocol, service) {
+        (Some(UpstreamProtocol::Http), _) | (None, None | Some(AppProtocol::Http)) => Protocol::Http1,
+        (Some(UpstreamProtocol::Https), _) | (None, Some(AppProtocol::Https)) => Protocol::Http1Tls,
+        (Some(UpstreamProtocol::H2c), _) | (None, Some(AppProtocol::H2c)) => Protocol::Http2,
+        (Some(UpstreamProtocol::H2), _) => Protocol::Http2Tls,
+        (Some(UpstreamProtocol::Auto), _) => match client {
+            Scheme::Http => Protocol::Http1,
+            Scheme::Https => Protocol::Http1Tls,
+        },
+    }
+}
+
+/// Describes the connection to an endpoint. Nothing in it waits for ever.
+#[must_use]
+pub(crate) fn peer(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    policy: &UpstreamPolicy,
+    settings: &Settings,
+) -> Box<HttpPeer> {
+    let is_tls = matches!(protocol, Protocol::Http1Tls | Protocol::Http2Tls);
+    let server_name = policy.tls.server_name.as_deref().unwrap_or_default().to_owned();
+    let mut peer = Box::new(HttpPeer::new(endpoint.key.address, is_tls, server_name));
+    peer.group_key = group_key(endpoint, protocol);
+    let options = &mut peer.options;
+    // ingress-nginx verifies nothing unless `proxy-ssl-verify` asks for it.
+    options.verify_cert = false;
+    options.verify_hostname = false;
+    if matches!(protocol, Protocol::Http2 | Protocol::Http2Tls) {
+        options.set_http_version(2, 2);
+        options.max_h2_streams = MAX_HTTP2_STREAMS;
+    }
+    let timeouts = &policy.timeouts;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.read_timeout = Some(timeouts.read);
+    options.write_timeout = Some(timeouts.write);
+    options.idle_timeout = Some(settings.upstream_keepalive_timeout);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: KEEPALIVE_IDLE,
+        interval: Duration::from_secs(10),
+        count: 3,
+        user_timeout: Duration::ZERO,
+    });
+    peer
+}
+
+/// Which pooled connections a request may use: those to this very endpoint, in this protocol. The server name is part of
+/// Pingora's own key.
+fn group_key(endpoint: &Endpoint, protocol: Protocol) -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let state = endpoint.slot.get_or_init(|| EndpointState { number: NEXT.fetch_add(1, Ordering::Relaxed) });
+    state.map_or(0, |state| state.number) << 2 | protocol as u64
+}
