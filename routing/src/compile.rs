@@ -4,22 +4,46 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
+use http::Method;
+use smallvec::SmallVec;
 
 use crate::certificate::Certificate;
 use crate::endpoint::Backend;
-use crate::host::HostPattern;
-use crate::model::{BackendRef, CertificateRef, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend};
+use crate::host::{HostPattern, WildcardDepth};
+use crate::matcher::{HeaderMatch, QueryMatch};
+use crate::model::{BackendRef, CertificateRef, Filter, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend};
+use crate::path::PathMatch;
 use crate::precedence;
 use crate::request::RequestView;
 use crate::slot::Slot;
 use crate::table::RouteTable;
 
-/// A host, ready for lookups.
+/// A host, ready for lookups. What a lookup touches lies together: with many hosts, its cost is that of the cache lines
+/// which have to come from memory.
 pub(crate) struct CompiledHost {
-    pattern: HostPattern,
+    name: InlineName,
+    kind: PatternKind,
     pub(crate) routes: RouteTable,
     pub(crate) tls: CompiledTls,
 }
+
+/// Which kind of pattern the name stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PatternKind {
+    Exact,
+    OneLabel,
+    ManyLabels,
+    Any,
+}
+
+/// A name that lies where it is compared, unless it is unusually long.
+enum InlineName {
+    Inline { len: u8, bytes: [u8; INLINE_NAME] },
+    Heap(Box<str>),
+}
+
+/// Covers `tenant.application.environment.example.com` and the like.
+const INLINE_NAME: usize = 46;
 
 /// What happens to a TLS connection for a host.
 pub(crate) enum CompiledTls {
@@ -39,10 +63,22 @@ pub(crate) struct CertificateCell {
 
 /// A route, ready for lookups.
 pub struct CompiledRoute {
-    /// What a request must be.
-    pub matches: RouteMatch,
+    /// What the path must be.
+    pub path: PathMatch,
+    /// What else a request must be; most routes want nothing else.
+    pub conditions: Option<Box<Conditions>>,
     /// What happens then.
     pub rule: Arc<CompiledRule>,
+}
+
+/// What a request must be beside its path.
+pub struct Conditions {
+    /// The method; `None` for every method.
+    pub method: Option<Method>,
+    /// Headers that must be there.
+    pub headers: Box<[HeaderMatch]>,
+    /// Query parameters that must be there.
+    pub query: Box<[QueryMatch]>,
 }
 
 /// A rule with the backends that it refers to.
@@ -50,8 +86,10 @@ pub struct CompiledRoute {
 pub struct CompiledRule {
     /// The rule.
     pub rule: Arc<Rule>,
+    /// The filters of the rule, without a way through it.
+    pub filters: Arc<[Filter]>,
     /// Where requests go.
-    pub targets: Box<[Target]>,
+    pub targets: SmallVec<[Target; 1]>,
     /// Where they go instead when the chosen target has no endpoint.
     pub fallback: Option<Arc<Backend>>,
     /// Room for what the data plane derives from the rule, such as its metric handles.
@@ -87,7 +125,7 @@ impl CompiledHost {
                 let rule = rules
                     .entry(Arc::as_ptr(&route.rule))
                     .or_insert_with(|| Arc::new(CompiledRule::compile(&route.rule, linker)));
-                CompiledRoute { matches: route.matches.clone(), rule: Arc::clone(rule) }
+                CompiledRoute::new(&route.matches, Arc::clone(rule))
             })
             .collect();
         let tls = match &host.tls {
@@ -97,19 +135,62 @@ impl CompiledHost {
             }
             Some(HostTls::Passthrough(route)) => CompiledTls::Passthrough(Arc::new(route.clone())),
         };
-        Self { pattern, routes: RouteTable::new(routes), tls }
+        let (kind, name) = match &pattern {
+            HostPattern::Exact(name) => (PatternKind::Exact, &**name),
+            HostPattern::Wildcard { suffix, depth: WildcardDepth::One } => (PatternKind::OneLabel, &**suffix),
+            HostPattern::Wildcard { suffix, depth: WildcardDepth::OneOrMore } => (PatternKind::ManyLabels, &**suffix),
+            HostPattern::Any => (PatternKind::Any, ""),
+        };
+        Self { name: InlineName::new(name), kind, routes: RouteTable::new(routes), tls }
     }
 
-    pub(crate) fn pattern(&self) -> &HostPattern {
-        &self.pattern
+    pub(crate) fn pattern(&self) -> HostPattern {
+        let wildcard = |depth| HostPattern::Wildcard { suffix: self.name().into(), depth };
+        match self.kind {
+            PatternKind::Exact => HostPattern::Exact(self.name().into()),
+            PatternKind::OneLabel => wildcard(WildcardDepth::One),
+            PatternKind::ManyLabels => wildcard(WildcardDepth::OneOrMore),
+            PatternKind::Any => HostPattern::Any,
+        }
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.kind == PatternKind::Any
     }
 
     /// The text that lookups compare: the name, or what follows the `*.`.
     pub(crate) fn name(&self) -> &str {
-        match &self.pattern {
-            HostPattern::Exact(name) => name,
-            HostPattern::Wildcard { suffix, .. } => suffix,
-            HostPattern::Any => "",
+        match &self.name {
+            // Cut from a `str` as a whole, so it is one.
+            InlineName::Inline { len, bytes } => {
+                bytes.get(..usize::from(*len)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+            }
+            InlineName::Heap(name) => name,
+        }
+    }
+
+    /// Whether the name is this one, without looking at it as text.
+    pub(crate) fn has_name(&self, other: &str) -> bool {
+        match &self.name {
+            InlineName::Inline { len, bytes } => {
+                usize::from(*len) == other.len() && bytes.get(..other.len()) == Some(other.as_bytes())
+            }
+            InlineName::Heap(name) => **name == *other,
+        }
+    }
+}
+
+// === impl InlineName ===
+
+impl InlineName {
+    fn new(name: &str) -> Self {
+        let mut bytes = [0; INLINE_NAME];
+        match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(name.as_bytes());
+                Self::Inline { len, bytes }
+            }
+            _ => Self::Heap(name.into()),
         }
     }
 }
@@ -137,14 +218,28 @@ impl CertificateCell {
 // === impl CompiledRoute ===
 
 impl CompiledRoute {
+    fn new(matches: &RouteMatch, rule: Arc<CompiledRule>) -> Self {
+        let RouteMatch { path, method, headers, query } = matches;
+        let is_unconditional = method.is_none() && headers.is_empty() && query.is_empty();
+        let conditions = (!is_unconditional)
+            .then(|| Box::new(Conditions { method: method.clone(), headers: headers.clone(), query: query.clone() }));
+        Self { path: path.clone(), conditions, rule }
+    }
+
     /// Whether the route is for this request.
     #[must_use]
     pub fn matches(&self, request: &RequestView<'_>) -> bool {
-        self.matches.path.matches(request.path) && self.matches_beside_path(request)
+        self.path.matches(request.path) && self.matches_beside_path(request)
     }
 
     pub(crate) fn matches_beside_path(&self, request: &RequestView<'_>) -> bool {
-        let RouteMatch { path: _, method, headers, query } = &self.matches;
+        self.conditions.as_ref().is_none_or(|conditions| conditions.hold(request))
+    }
+}
+
+impl Conditions {
+    fn hold(&self, request: &RequestView<'_>) -> bool {
+        let Self { method, headers, query } = self;
         method.as_ref().is_none_or(|method| method == request.method)
             && headers.iter().all(|header| header.matches(request.headers))
             && query.iter().all(|parameter| parameter.matches(request.query))
@@ -165,13 +260,14 @@ impl CompiledRule {
             })
             .collect();
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
-        Self { rule: Arc::clone(rule), targets, fallback, slot: Slot::default(), total_weight }
+        let filters = Arc::clone(&rule.filters);
+        Self { rule: Arc::clone(rule), filters, targets, fallback, slot: Slot::default(), total_weight }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
     #[must_use]
     pub fn pick(&self, entropy: u32) -> Option<&Target> {
-        match &*self.targets {
+        match &self.targets[..] {
             [only] if self.total_weight > 0 => Some(only),
             targets => {
                 // Multiplying instead of dividing keeps the shares even and costs no division.
@@ -204,7 +300,7 @@ mod tests {
             fallback: None,
             upstream: Arc::default(),
         });
-        CompiledRule { rule, targets, fallback: None, slot: Slot::default(), total_weight }
+        CompiledRule { rule, filters: Arc::default(), targets, fallback: None, slot: Slot::default(), total_weight }
     }
 
     #[test]

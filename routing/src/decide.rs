@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
-use crate::host::{HostName, HostPattern};
+use crate::host::HostName;
 use crate::model::{Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
 use crate::path::{PathMatch, normalize_path};
 use crate::request::{ConnectionView, RequestView, Scheme};
@@ -108,9 +108,8 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection:
 
 /// Whether `/healthz` is the gateway's own: on the catch-all host, unless a route there claims more than `/`.
 fn is_health_check(host: Option<&Arc<CompiledHost>>, route: Option<&CompiledRoute>) -> bool {
-    host.is_none_or(|host| *host.pattern() == HostPattern::Any)
-        && route
-            .is_none_or(|route| matches!(&route.matches.path, PathMatch::Prefix(prefix) if prefix.as_str().is_empty()))
+    host.is_none_or(|host| host.is_any())
+        && route.is_none_or(|route| matches!(&route.path, PathMatch::Prefix(prefix) if prefix.as_str().is_empty()))
 }
 
 /// Runs the filters of a route that decide, and picks a backend.
@@ -123,11 +122,11 @@ fn apply<'s>(
 ) -> Decision<'s> {
     let rule = &route.rule;
     let answer = |status, reason, body| Decision::Answer(Answer { status, reason, body, rule: Some(rule) });
-    let pattern = if let PathMatch::Regex(pattern) = &route.matches.path { Some(pattern) } else { None };
+    let pattern = if let PathMatch::Regex(pattern) = &route.path { Some(pattern) } else { None };
     let values = Values { request, connection, host: host_name, pattern };
     let mut path = None;
     let mut host = None;
-    for filter in rule.rule.filters.iter() {
+    for filter in rule.filters.iter() {
         match filter {
             Filter::Deny(explanation) => return answer(503, Reason::Denied, explanation),
             Filter::Respond(response) => return answer(response.status, Reason::Direct, &response.body),
@@ -232,7 +231,7 @@ fn rewritten(rewrite: &PathRewrite, route: &CompiledRoute, values: &Values<'_>) 
         PathRewrite::Full(path) => path.to_string(),
         PathRewrite::Captures(template) => template.render(values),
         PathRewrite::Prefix(replacement) => {
-            let matched = if let PathMatch::Prefix(prefix) = &route.matches.path { prefix.as_str() } else { "" };
+            let matched = if let PathMatch::Prefix(prefix) = &route.path { prefix.as_str() } else { "" };
             let rest = path.strip_prefix(matched).unwrap_or(path);
             let replacement = replacement.strip_suffix('/').unwrap_or(replacement);
             if rest.is_empty() && replacement.is_empty() { "/".to_owned() } else { format!("{replacement}{rest}") }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::compile::CompiledRoute;
+use crate::compile::{CompiledRoute, Conditions};
 use crate::decide::{Decision, Reason, decide};
 use crate::host::HostName;
 use crate::model::Filter;
@@ -112,7 +112,7 @@ pub fn explain(snapshot: &Snapshot, request: &RequestView<'_>, connection: &Conn
                 None if std::mem::replace(&mut is_taken, true) => Verdict::Shadowed,
                 None => Verdict::Wins,
             };
-            Candidate { origin: route.rule.rule.origin.to_string(), path: route.matches.path.to_string(), verdict }
+            Candidate { origin: route.rule.rule.origin.to_string(), path: route.path.to_string(), verdict }
         })
         .collect();
     let host = host.map(|host| host.pattern().to_string());
@@ -120,17 +120,17 @@ pub fn explain(snapshot: &Snapshot, request: &RequestView<'_>, connection: &Conn
 }
 
 fn mismatch(route: &CompiledRoute, request: &RequestView<'_>) -> Option<Verdict> {
-    let matches = &route.matches;
-    if !matches.path.matches(request.path) {
+    if !route.path.matches(request.path) {
         return Some(Verdict::PathDiffers);
     }
-    if matches.method.as_ref().is_some_and(|method| method != request.method) {
+    let Conditions { method, headers, query } = &**route.conditions.as_ref()?;
+    if method.as_ref().is_some_and(|method| method != request.method) {
         return Some(Verdict::MethodDiffers);
     }
-    if let Some(header) = matches.headers.iter().find(|header| !header.matches(request.headers)) {
+    if let Some(header) = headers.iter().find(|header| !header.matches(request.headers)) {
         return Some(Verdict::HeaderDiffers(header.name.to_string()));
     }
-    let parameter = matches.query.iter().find(|parameter| !parameter.matches(request.query))?;
+    let parameter = query.iter().find(|parameter| !parameter.matches(request.query))?;
     Some(Verdict::QueryDiffers(parameter.name.to_string()))
 }
 

@@ -23,7 +23,7 @@ mod table;
 mod template;
 
 pub use certificate::{Certificate, CertificateError, CertificateNames};
-pub use compile::{CompiledRoute, CompiledRule, Target};
+pub use compile::{CompiledRoute, CompiledRule, Conditions, Target};
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
 pub use endpoint::{Backend, BackendState, Endpoint};
 pub use explain::{BackendShare, Candidate, Explanation, Outcome, Verdict, explain};

@@ -98,7 +98,7 @@ impl Snapshot {
 
     /// The certificates that hosts present, each host once, sorted by host.
     #[must_use]
-    pub fn certificates(&self) -> Vec<(&HostPattern, &CertificateRef, Arc<Certificate>)> {
+    pub fn certificates(&self) -> Vec<(HostPattern, &CertificateRef, Arc<Certificate>)> {
         let mut found = BTreeMap::new();
         for host in self.listeners.iter().flat_map(ListenerTable::hosts) {
             let CompiledTls::Terminate(cells) = &host.tls else { continue };
@@ -143,8 +143,7 @@ impl ListenerTable {
 
     /// Whether a certificate is configured for a name, be it the default one: by its own host, or by a wildcard.
     pub(crate) fn has_certificate(&self, name: &str) -> bool {
-        self.tls_hosts(name)
-            .any(|host| matches!(host.tls, CompiledTls::Terminate(_)) && *host.pattern() != HostPattern::Any)
+        self.tls_hosts(name).any(|host| matches!(host.tls, CompiledTls::Terminate(_)) && !host.is_any())
     }
 
     /// The hosts whose TLS a name can have: ingress-nginx looks for its own, then for the wildcard's, although the

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::compile::{CompiledHost, CompiledRoute};
 use crate::matcher::{RegexPattern, RegexSet};
@@ -32,7 +33,7 @@ type Shard = HashTable<(u64, Arc<CompiledHost>)>;
 
 /// The routes of one host, in order of precedence.
 pub(crate) struct RouteTable {
-    routes: Box<[CompiledRoute]>,
+    routes: SmallVec<[CompiledRoute; 1]>,
     index: Option<Box<RouteIndex>>,
 }
 
@@ -73,7 +74,7 @@ impl HostMap {
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<CompiledHost>> {
         let hash = self.hasher.hash_one(name);
         let shard = self.shards.get(shard_of(hash, self.shards.len()))?;
-        shard.find(hash, |(entry, host)| *entry == hash && host.name() == name).map(|(_, host)| host)
+        shard.find(hash, |(entry, host)| *entry == hash && host.has_name(name)).map(|(_, host)| host)
     }
 
     pub(crate) fn insert(&mut self, host: Arc<CompiledHost>) {
@@ -83,7 +84,7 @@ impl HostMap {
         let hash = self.hasher.hash_one(host.name());
         let index = shard_of(hash, self.shards.len());
         let shard = Arc::make_mut(&mut self.shards[index]);
-        match shard.find_mut(hash, |(entry, other)| *entry == hash && other.name() == host.name()) {
+        match shard.find_mut(hash, |(entry, other)| *entry == hash && other.has_name(host.name())) {
             Some(entry) => entry.1 = host,
             None => {
                 shard.insert_unique(hash, (hash, host), |(hash, _)| *hash);
@@ -97,7 +98,7 @@ impl HostMap {
         let index = shard_of(hash, self.shards.len());
         let Some(shard) = self.shards.get_mut(index) else { return };
         let shard = Arc::make_mut(shard);
-        if let Ok(entry) = shard.find_entry(hash, |(entry, host)| *entry == hash && host.name() == name) {
+        if let Ok(entry) = shard.find_entry(hash, |(entry, host)| *entry == hash && host.has_name(name)) {
             entry.remove();
             self.len -= 1;
         }
@@ -134,7 +135,7 @@ fn shard_of(hash: u64, n_shards: usize) -> usize {
 
 impl RouteTable {
     /// Takes routes that are sorted by precedence.
-    pub(crate) fn new(routes: Box<[CompiledRoute]>) -> Self {
+    pub(crate) fn new(routes: SmallVec<[CompiledRoute; 1]>) -> Self {
         let index = (routes.len() > LINEAR_ROUTES).then(|| Box::new(RouteIndex::new(&routes)));
         Self { routes, index }
     }
@@ -158,12 +159,12 @@ impl RouteIndex {
         let hasher = RandomState::default();
         let mut groups: Vec<Group> = Vec::new();
         let mut start = 0;
-        for run in routes.chunk_by(|a, b| a.matches.path == b.matches.path) {
+        for run in routes.chunk_by(|a, b| a.path == b.path) {
             let end = start + u32::try_from(run.len()).unwrap_or(u32::MAX);
             groups.push(Group { start, end });
             start = end;
         }
-        let path_of = |number: u32| &routes[groups[number as usize].start as usize].matches.path;
+        let path_of = |number: u32| &routes[groups[number as usize].start as usize].path;
         let mut literals = HashTable::with_capacity(groups.len());
         let mut regexes: Vec<(u32, &RegexPattern)> = Vec::new();
         let mut prefix_depths = Depths::default();
@@ -208,7 +209,7 @@ impl RouteIndex {
         request: &RequestView<'_>,
     ) -> Option<&'r CompiledRoute> {
         let number = self.literals.find(hash(&self.hasher, class, text), |number| {
-            literal(&routes[self.groups[*number as usize].start as usize].matches.path) == Some((class, text))
+            literal(&routes[self.groups[*number as usize].start as usize].path) == Some((class, text))
         })?;
         self.first_in_group(routes, *number, request)
     }
@@ -222,7 +223,7 @@ impl RouteIndex {
         // that are the following ones tried, one by one.
         self.regexes[first..].iter().find_map(|number| {
             let group = &self.groups[*number as usize];
-            let is_match = routes[group.start as usize].matches.path.matches(request.path);
+            let is_match = routes[group.start as usize].path.matches(request.path);
             if is_match { self.first_in_group(routes, *number, request) } else { None }
         })
     }

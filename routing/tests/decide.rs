@@ -1,5 +1,7 @@
 //! What is done with a request, as a table: filters, redirects, rewrites, and answers of the gateway itself.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
