@@ -2,19 +2,17 @@
 
 pub mod annotations;
 mod host;
+mod parse;
 pub mod version;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1 as networking;
 use routing::model::PortRef;
-use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, WildcardDepth, normalize_path};
+use routing::{HostPattern, PathMatch, RegexPattern};
 
 pub(crate) use host::{Neighbours, translate_host};
 
 use self::annotations::Annotations;
-use crate::config::Config;
-use crate::problem::{Problem, Reason};
 use crate::resources::Meta;
 
 /// `networking.k8s.io/v1` Ingress.
@@ -96,209 +94,11 @@ pub struct IngressTls {
     pub secret: Option<Box<str>>,
 }
 
-/// Collects the problems of one object, so that its author sees all of them at once.
-struct Problems {
-    errors: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-// === impl Ingress ===
-
 impl Ingress {
-    /// Reads an Ingress.
-    ///
-    /// # Errors
-    ///
-    /// Every problem that refuses the object: a bad host, path, port or annotation.
-    pub fn parse(object: &networking::Ingress, config: &Config) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let networking::Ingress { metadata, spec, status: _ } = object;
-        let empty = networking::IngressSpec::default();
-        let networking::IngressSpec { default_backend, ingress_class_name, rules, tls } =
-            spec.as_ref().unwrap_or(&empty);
-        let mut problems = Problems { errors: Vec::new(), warnings: Vec::new() };
-        let annotations = problems
-            .take(Annotations::parse(metadata.annotations.as_ref(), &config.annotation_prefixes))
-            .unwrap_or_default();
-        let rules = rules.iter().flatten().enumerate();
-        let rules: Vec<_> =
-            rules.filter_map(|(index, rule)| parse_rule(rule, index, &annotations, &mut problems)).collect();
-        let tls = tls.iter().flatten().enumerate();
-        let tls: Vec<_> = tls.map(|(index, tls)| parse_tls(tls, index, &mut problems)).collect();
-        let default_backend =
-            default_backend.as_ref().and_then(|backend| parse_backend(backend, "spec.defaultBackend", &mut problems));
-        if rules.is_empty() && default_backend.is_none() && problems.errors.is_empty() {
-            problems.error(Reason::Malformed, "spec", "spec has neither rules nor a default backend");
-        }
-        let class_annotation = metadata.annotations.as_ref().and_then(|all| all.get(annotations::CLASS));
-        let ingress = Self {
-            meta: Meta::new(metadata, true),
-            class_annotation: class_annotation.map(|class| class.as_str().into()),
-            class_name: ingress_class_name.as_deref().filter(|name| !name.is_empty()).map(Into::into),
-            default_backend,
-            rules: rules.into(),
-            tls: tls.into(),
-            annotations,
-        };
-        if problems.errors.is_empty() { Ok((ingress, problems.warnings)) } else { Err(problems.errors) }
-    }
-
     /// The hosts that the Ingress speaks of: those of its rules, and the catch-all one for its default backend when it
     /// has no rules.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
         let any = (self.rules.is_empty() && self.default_backend.is_some()).then_some(&HostPattern::Any);
         self.rules.iter().map(|rule| &rule.host).chain(any)
-    }
-}
-
-fn parse_rule(
-    rule: &networking::IngressRule,
-    index: usize,
-    annotations: &Annotations,
-    problems: &mut Problems,
-) -> Option<IngressRule> {
-    let networking::IngressRule { host, http } = rule;
-    let field = format!("spec.rules[{index}]");
-    let host = HostPattern::parse(host.as_deref().unwrap_or_default(), WildcardDepth::One);
-    let host = problems.check(host, Reason::InvalidValue, || format!("{field}.host"))?;
-    let paths = http.iter().flat_map(|http| &http.paths).enumerate();
-    let paths: Vec<_> = paths
-        .filter_map(|(place, path)| parse_path(path, &format!("{field}.http.paths[{place}]"), annotations, problems))
-        .collect();
-    Some(IngressRule { host, paths: paths.into() })
-}
-
-fn parse_path(
-    path: &networking::HTTPIngressPath,
-    field: &str,
-    annotations: &Annotations,
-    problems: &mut Problems,
-) -> Option<IngressPath> {
-    let networking::HTTPIngressPath { backend, path, path_type } = path;
-    let written = path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let kind = match path_type.as_str() {
-        "Exact" => PathKind::Exact,
-        "Prefix" => PathKind::Prefix,
-        "ImplementationSpecific" | "" => PathKind::ImplementationSpecific,
-        other => {
-            let message = format_args!("{other:?} is not one of Exact, Prefix, ImplementationSpecific").to_string();
-            problems.error(Reason::InvalidValue, &format!("{field}.pathType"), message);
-            return None;
-        }
-    };
-    let path_field = || format!("{field}.path");
-    if !written.starts_with('/') {
-        problems.error(
-            Reason::InvalidValue,
-            &path_field(),
-            format_args!("path {written:?} does not start with a slash"),
-        );
-        return None;
-    }
-    let backend = parse_backend(backend, &format!("{field}.backend"), problems);
-    if annotations.forces_regex(written) {
-        let pattern = RegexPattern::ingress_location(written);
-        let pattern = problems.check(pattern, Reason::InvalidValue, path_field)?;
-        check_captures(annotations, &pattern, field, problems);
-        return Some(IngressPath { path: written.into(), form: PathForm::Regex(pattern), kind, backend });
-    }
-    let normalized = problems.check(normalize_path(written), Reason::InvalidValue, path_field)?;
-    if kind != PathKind::ImplementationSpecific && normalized != written {
-        let message = format_args!("path is matched in its normal form, {normalized:?}").to_string();
-        problems.warning(Reason::InvalidValue, &path_field(), message);
-    }
-    let literal = match kind {
-        PathKind::Exact => PathMatch::Exact((*normalized).into()),
-        PathKind::Prefix | PathKind::ImplementationSpecific => PathMatch::Prefix(PathPrefix::new(&normalized)),
-    };
-    Some(IngressPath { path: written.into(), form: PathForm::Literal(literal), kind, backend })
-}
-
-/// A rewrite that uses a group which the path does not have would silently drop part of every URL.
-fn check_captures(annotations: &Annotations, pattern: &RegexPattern, field: &str, problems: &mut Problems) {
-    let Some(target) = &annotations.rewrite_target else { return };
-    if target.highest_group() > pattern.n_groups() {
-        let message = format_args!(
-            "rewrite-target {:?} uses group ${}, but path {:?} has {} groups: the group is empty",
-            target.as_str(),
-            target.highest_group(),
-            pattern.as_str(),
-            pattern.n_groups()
-        )
-        .to_string();
-        problems.warning(Reason::InvalidValue, &format!("{field}.path"), message);
-    }
-}
-
-fn parse_backend(backend: &networking::IngressBackend, field: &str, problems: &mut Problems) -> Option<IngressBackend> {
-    let networking::IngressBackend { resource, service } = backend;
-    let Some(networking::IngressServiceBackend { name, port }) = service else {
-        let message = match resource {
-            Some(resource) => {
-                format!("backends of kind {} are not supported: requests are answered with 503", resource.kind)
-            }
-            None => "backend names no Service: requests are answered with 503".to_owned(),
-        };
-        problems.warning(Reason::ServiceNotFound, field, message);
-        return None;
-    };
-    let port = port.as_ref().and_then(|port| match port {
-        networking::ServiceBackendPort { name: Some(name), number: None | Some(0) } if !name.is_empty() => {
-            Some(PortRef::Name(name.as_str().into()))
-        }
-        networking::ServiceBackendPort { name: _, number } => {
-            number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0).map(PortRef::Number)
-        }
-    });
-    let Some(port) = port else {
-        let message = "port must have a name, or a number from 1 to 65535";
-        problems.error(Reason::InvalidValue, &format!("{field}.service.port"), message);
-        return None;
-    };
-    Some(IngressBackend { service: name.as_str().into(), port })
-}
-
-fn parse_tls(tls: &networking::IngressTLS, index: usize, problems: &mut Problems) -> IngressTls {
-    let networking::IngressTLS { hosts, secret_name } = tls;
-    let hosts = hosts.iter().flatten().enumerate().filter_map(|(place, host)| {
-        let parsed = HostPattern::parse(host, WildcardDepth::One);
-        problems.check(parsed, Reason::InvalidValue, || format!("spec.tls[{index}].hosts[{place}]"))
-    });
-    IngressTls {
-        hosts: hosts.collect(),
-        secret: secret_name.as_deref().filter(|name| !name.is_empty()).map(Into::into),
-    }
-}
-
-// === impl Problems ===
-
-impl Problems {
-    fn error(&mut self, reason: Reason, field: &str, message: impl std::fmt::Display) {
-        self.errors.push(Problem::error(reason, field, message));
-    }
-
-    fn warning(&mut self, reason: Reason, field: &str, message: impl std::fmt::Display) {
-        self.warnings.push(Problem::warning(reason, field, message));
-    }
-
-    fn check<T, E: std::fmt::Display>(
-        &mut self,
-        result: Result<T, E>,
-        reason: Reason,
-        field: impl FnOnce() -> String,
-    ) -> Option<T> {
-        result.map_err(|error| self.error(reason, &field(), error)).ok()
-    }
-
-    fn take<T>(&mut self, parsed: Result<(T, Vec<Problem>), Vec<Problem>>) -> Option<T> {
-        match parsed {
-            Ok((value, warnings)) => {
-                self.warnings.extend(warnings);
-                Some(value)
-            }
-            Err(errors) => {
-                self.errors.extend(errors);
-                None
-            }
-        }
     }
 }

@@ -1,0 +1,42 @@
+//! Secrets: only their keys count, whatever their type.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use routing::Certificate;
+use serde_json::Value;
+
+use super::{Parsed, typed};
+use crate::problem::{Problem, Reason};
+use crate::resources::{Meta, Resource, Secret};
+
+/// A Secret is read by hand, so that a value that is not base64 is named by its key.
+pub(super) fn secret(value: &Value) -> Parsed {
+    let metadata: ObjectMeta = typed(value.get("metadata").cloned().unwrap_or_default())?;
+    let mut keys: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for (field, is_encoded) in [("data", true), ("stringData", false)] {
+        let entries = value.get(field).and_then(Value::as_object);
+        for (key, text) in entries.into_iter().flatten() {
+            let refuse = |message: String| vec![Problem::error(Reason::Malformed, format!("{field}.{key}"), message)];
+            let text = text.as_str().ok_or_else(|| refuse("value is not a text".to_owned()))?;
+            let bytes = if is_encoded {
+                // Files fold long base64 over several lines.
+                let compact: String = text.split_ascii_whitespace().collect();
+                let decoded = base64::engine::general_purpose::STANDARD.decode(compact);
+                decoded.map_err(|error| refuse(format!("value is not base64: {error}")))?
+            } else {
+                text.as_bytes().to_vec()
+            };
+            keys.insert(key, bytes);
+        }
+    }
+    let part = |key: &str| keys.get(key).map(Vec::as_slice).unwrap_or_default();
+    let has_pair = keys.contains_key("tls.crt") || keys.contains_key("tls.key");
+    let certificate = has_pair
+        .then(|| Certificate::from_pem(part("tls.crt"), part("tls.key")).map(Arc::new))
+        .transpose()
+        .map_err(|error| vec![Problem::error(Reason::CertificateUnavailable, "data", error)])?;
+    Ok((Resource::Secret(Secret { meta: Meta::new(&metadata, true), certificate }), Vec::new()))
+}

@@ -1,0 +1,61 @@
+//! Services.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::PortRef;
+
+use super::{Parsed, port_number};
+use crate::problem::{Problem, Reason};
+use crate::resources::{Meta, Resource, Service, ServicePort};
+
+pub(super) fn service(object: core::Service) -> Parsed {
+    let core::Service { metadata, spec, status: _ } = object;
+    let spec = spec.unwrap_or_default();
+    let mut problems = Vec::new();
+    let mut ports = Vec::new();
+    for (index, port) in spec.ports.unwrap_or_default().into_iter().enumerate() {
+        let core::ServicePort { app_protocol, name, node_port: _, port, protocol, target_port } = port;
+        if protocol.is_some_and(|protocol| protocol != "TCP") {
+            continue;
+        }
+        let number = port_number(port, format_args!("spec.ports[{index}].port")).map_err(|problem| vec![problem])?;
+        let target = target_port.map(|target| port_ref(target, format_args!("spec.ports[{index}].targetPort")));
+        ports.push(ServicePort {
+            name: name.unwrap_or_default().into(),
+            port: number,
+            target: target.transpose().map_err(|problem| vec![problem])?,
+            app_protocol: app_protocol.map(Into::into),
+        });
+    }
+    let is_external_name = spec.type_.as_deref() == Some("ExternalName");
+    let external_ips = spec.external_ips.unwrap_or_default();
+    let external_ips = external_ips.iter().enumerate().filter_map(|(index, text)| match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let message = format_args!("{text:?} is not an IP address").to_string();
+            problems.push(Problem::warning(Reason::InvalidValue, format!("spec.externalIPs[{index}]"), message));
+            None
+        }
+    });
+    let external_ips = external_ips.collect();
+    let service = Service {
+        meta: Meta::new(&metadata, true),
+        ports: ports.into(),
+        external_name: spec.external_name.filter(|_| is_external_name).map(Into::into),
+        external_ips,
+    };
+    Ok((Resource::Service(service), problems))
+}
+
+fn port_ref(port: IntOrString, field: fmt::Arguments<'_>) -> Result<PortRef, Problem> {
+    match port {
+        IntOrString::Int(number) => port_number(number, field).map(PortRef::Number),
+        // "80" in quotes is the number.
+        IntOrString::String(text) => match text.parse::<i32>() {
+            Ok(number) => port_number(number, field).map(PortRef::Number),
+            Err(_) => Ok(PortRef::Name(text.into())),
+        },
+    }
+}

@@ -1,0 +1,118 @@
+//! What is to be told to the authors of objects: gathered from where it was found, for one object at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use routing::HostPattern;
+use routing::model::{BackendRef, CertificateRef};
+
+use super::Translator;
+use super::affected::Affected;
+use crate::class::ClassDecision;
+use crate::index::backend_refs;
+use crate::ingress::Ingress;
+use crate::problem::{Problem, Reason};
+use crate::resources::{Kind, NamespacedName, ObjectKey};
+
+/// What was found, by what it was found about.
+#[derive(Default)]
+pub(super) struct Conditions {
+    /// What the last version of an object was refused for, or warned about.
+    pub(super) reports: BTreeMap<ObjectKey, Report>,
+    pub(super) of_hosts: BTreeMap<HostPattern, Vec<(NamespacedName, Problem)>>,
+    pub(super) of_backends: BTreeMap<BackendRef, Vec<Problem>>,
+}
+
+/// What an object says by itself.
+pub(super) struct Report {
+    pub(super) problems: Vec<Problem>,
+    pub(super) is_refused: bool,
+}
+
+impl Translator {
+    /// Everything that the author of an object should know now, sorted.
+    #[must_use]
+    pub fn problems(&self, key: &ObjectKey) -> Vec<Problem> {
+        let mut problems: Vec<Problem> =
+            self.conditions.reports.get(key).map(|report| report.problems.clone()).unwrap_or_default();
+        if key.kind == Kind::Ingress
+            && let Some(ingress) = self.store.ingresses.get(&key.namespaced_name())
+        {
+            self.ingress_problems(ingress, &mut problems);
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    /// Every object that there is something to say about, or whose version is not the one that is live.
+    pub fn reported(&self) -> impl Iterator<Item = ObjectKey> {
+        let refused = self.conditions.reports.keys().cloned();
+        let ingresses = self.store.ingresses.keys().map(|name| name.of_kind(Kind::Ingress));
+        refused.chain(ingresses).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// How many objects are refused, and how many of them still work in an older version.
+    #[must_use]
+    pub fn n_refused(&self) -> (usize, usize) {
+        let refused = self.conditions.reports.iter().filter(|(_, report)| report.is_refused);
+        let stale = refused.clone().filter(|(key, _)| self.store.holds(key));
+        (refused.count(), stale.count())
+    }
+
+    pub(super) fn report(&mut self, key: ObjectKey, problems: Vec<Problem>, is_refused: bool, affected: &mut Affected) {
+        affected.touched.insert(key.clone());
+        if problems.is_empty() && !is_refused {
+            self.conditions.reports.remove(&key);
+        } else {
+            self.conditions.reports.insert(key, Report { problems, is_refused });
+        }
+    }
+
+    fn ingress_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
+        if let ClassDecision::NotServed(why) = self.decide_class(ingress) {
+            problems.push(Problem::warning(Reason::ClassNotServed, "", format_args!("not served: {why}")));
+            return;
+        }
+        if ingress.annotations.canary {
+            let message = "a canary adds to another Ingress, which is not done yet: it has no effect";
+            problems.push(Problem::warning(Reason::AnnotationIgnored, "", message));
+            return;
+        }
+        let key = ingress.meta.key();
+        for host in ingress.hosts() {
+            let of_host = self.conditions.of_hosts.get(host).into_iter().flatten();
+            problems.extend(of_host.filter(|(author, _)| *author == key).map(|(_, problem)| problem.clone()));
+        }
+        for backend in backend_refs(ingress).collect::<BTreeSet<_>>() {
+            problems.extend(self.conditions.of_backends.get(&backend).into_iter().flatten().cloned());
+        }
+        self.certificate_problems(ingress, problems);
+    }
+
+    fn certificate_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
+        for (index, tls) in ingress.tls.iter().enumerate() {
+            let Some(secret) = &tls.secret else { continue };
+            let field = format!("spec.tls[{index}].secretName");
+            let name = NamespacedName { namespace: ingress.meta.namespace.clone(), name: secret.clone() };
+            let reference = CertificateRef { namespace: name.namespace.clone(), name: name.name.clone() };
+            let report = self.conditions.reports.get(&name.of_kind(Kind::Secret)).filter(|report| report.is_refused);
+            let Some(certificate) = self.store.certificate(&reference) else {
+                let why = match report.and_then(|report| report.problems.first()) {
+                    Some(problem) => format!("Secret {name} cannot be used: {problem}"),
+                    None if self.store.secrets.contains_key(&name) => format!("Secret {name} holds no certificate"),
+                    None => format!("Secret {name} does not exist"),
+                };
+                let message = format_args!("{why}; the default certificate is presented").to_string();
+                problems.push(Problem::warning(Reason::CertificateUnavailable, field, message));
+                continue;
+            };
+            for host in tls.hosts.iter().filter(|host| !certificate.names.cover(host)) {
+                let message = format_args!(
+                    "the certificate in Secret {name} is not for host {host}; the default certificate is presented"
+                )
+                .to_string();
+                problems.push(Problem::warning(Reason::CertificateMismatch, field.clone(), message));
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! From what was touched to a change of the model: only what came out otherwise than before is in it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use routing::model::{BackendModel, BackendRef, CertificateRef, Host, HostKey, Listener, Protocol};
+use routing::{Delta, HostPattern, Settings};
+
+use super::affected::Affected;
+use super::{Translator, Update};
+use crate::backend;
+use crate::ingress::{Ingress, Neighbours, translate_host};
+use crate::resources::{Kind, NamespacedName, ObjectKey};
+use crate::settings::GlobalSettings;
+
+/// What was emitted, so that a change without effect emits nothing.
+#[derive(Default)]
+pub(super) struct Emitted {
+    hosts: BTreeMap<HostPattern, Arc<Host>>,
+    backends: BTreeMap<BackendRef, Arc<BackendModel>>,
+    certificates: BTreeSet<CertificateRef>,
+    settings: Option<Arc<Settings>>,
+    has_listeners: bool,
+}
+
+impl Translator {
+    /// Brings the model up to date with the objects.
+    pub(super) fn emit(&mut self, mut affected: Affected) -> Update {
+        let mut delta = Delta::default();
+        if !std::mem::replace(&mut self.emitted.has_listeners, true) {
+            let listener = |protocol: &Protocol| Some(Arc::new(Listener { protocol: protocol.clone() }));
+            let listeners = self.config.listeners.iter();
+            delta.listeners = listeners.map(|config| (config.key, listener(&config.protocol))).collect();
+            affected.settings = true;
+            affected.backends.extend(self.default_backend.clone());
+            affected.certificates.extend(self.default_certificate());
+        }
+        if affected.settings {
+            self.emit_settings(&mut delta, &mut affected);
+        }
+        self.close_over_aliases(&mut affected.hosts);
+        for host in &affected.hosts {
+            self.emit_host(host, &mut delta, &mut affected.touched);
+        }
+        for reference in &affected.backends {
+            self.emit_backend(reference, &mut delta, &mut affected.touched);
+        }
+        for reference in &affected.certificates {
+            self.emit_certificate(reference, &mut delta, &mut affected.touched);
+        }
+        Update { delta, touched: affected.touched }
+    }
+
+    fn emit_settings(&mut self, delta: &mut Delta, affected: &mut Affected) {
+        let map = self.store.config_map.as_ref();
+        let (mut settings, problems) = GlobalSettings::parse(map.map(|map| &map.data));
+        settings.runtime.default_certificate = self.default_certificate();
+        if let Some((namespace, name)) = &self.config.configmap {
+            let key = NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap);
+            self.report(key, problems, false, affected);
+        }
+        if settings.ingress != self.settings.ingress || self.emitted.settings.is_none() {
+            affected.hosts.extend(self.index.hosts().cloned());
+            affected.hosts.insert(HostPattern::Any);
+        }
+        let runtime = Arc::new(settings.runtime.clone());
+        if self.emitted.settings.as_ref() != Some(&runtime) {
+            self.emitted.settings = Some(Arc::clone(&runtime));
+            delta.settings = Some(runtime);
+        }
+        self.settings = settings;
+    }
+
+    fn emit_host(&mut self, host: &HostPattern, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
+        let (translated, problems) = match self.real_host(host) {
+            Some(real) => {
+                let is_alias = real != *host;
+                let neighbours = self.neighbours(&real);
+                let translation = translate_host(&neighbours);
+                // The problems of an alias are those of the host that it stands for.
+                let problems = if is_alias { Vec::new() } else { translation.problems };
+                let is_needed = !translation.host.routes.is_empty() || translation.host.tls.is_some();
+                (is_needed.then_some(translation.host), problems)
+            }
+            None => (None, Vec::new()),
+        };
+        let old = if problems.is_empty() {
+            self.conditions.of_hosts.remove(host)
+        } else {
+            self.conditions.of_hosts.insert(host.clone(), problems)
+        };
+        let new = self.conditions.of_hosts.get(host);
+        let authors = old.iter().flatten().chain(new.into_iter().flatten());
+        touched.extend(authors.map(|(author, _)| author.of_kind(Kind::Ingress)));
+        if self.emitted.hosts.get(host).map(|host| &**host) == translated.as_ref() {
+            return;
+        }
+        let translated = translated.map(Arc::new);
+        match &translated {
+            Some(translated) => self.emitted.hosts.insert(host.clone(), Arc::clone(translated)),
+            None => self.emitted.hosts.remove(host),
+        };
+        for listener in &self.config.listeners {
+            if matches!(listener.protocol, Protocol::Http | Protocol::Tls) {
+                let key = HostKey { listener: listener.key, host: host.clone() };
+                delta.hosts.insert(key, translated.clone());
+            }
+        }
+    }
+
+    fn emit_backend(&mut self, reference: &BackendRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
+        let is_used = self.index.is_backend_used(reference) || self.default_backend.as_ref() == Some(reference);
+        if !is_used {
+            self.conditions.of_backends.remove(reference);
+            if self.emitted.backends.remove(reference).is_some() {
+                delta.backends.insert(reference.clone(), None);
+            }
+            return;
+        }
+        let (model, problems) = backend::resolve(reference, &self.store.of_backend(reference), &self.config);
+        let known = self.conditions.of_backends.get(reference).map(Vec::as_slice).unwrap_or_default();
+        if *known != *problems {
+            touched.extend(self.index.of_backend(reference).map(|name| name.of_kind(Kind::Ingress)));
+        }
+        if problems.is_empty() {
+            self.conditions.of_backends.remove(reference);
+        } else {
+            self.conditions.of_backends.insert(reference.clone(), problems);
+        }
+        if self.emitted.backends.get(reference).is_none_or(|emitted| **emitted != model) {
+            let model = Arc::new(model);
+            self.emitted.backends.insert(reference.clone(), Arc::clone(&model));
+            delta.backends.insert(reference.clone(), Some(model));
+        }
+    }
+
+    fn emit_certificate(&mut self, reference: &CertificateRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
+        let is_used =
+            self.index.is_certificate_used(reference) || self.default_certificate().as_ref() == Some(reference);
+        let certificate = is_used.then(|| self.store.certificate(reference)).flatten();
+        match certificate {
+            Some(certificate) => {
+                self.emitted.certificates.insert(reference.clone());
+                delta.certificates.insert(reference.clone(), Some(certificate));
+            }
+            None => {
+                if self.emitted.certificates.remove(reference) {
+                    delta.certificates.insert(reference.clone(), None);
+                }
+            }
+        }
+        touched.extend(self.index.of_certificate(reference).map(|name| name.of_kind(Kind::Ingress)));
+    }
+
+    // === look-ups ===
+
+    fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
+        let mut ingresses: Vec<&Arc<Ingress>> =
+            self.index.of_host(host).filter_map(|name| self.store.ingresses.get(name)).collect();
+        // ingress-nginx: the oldest first; of equal age, `namespace/name` descending.
+        ingresses.sort_by_key(|ingress| (ingress.meta.created, Reverse(ingress.meta.key())));
+        Neighbours { host, ingresses, defaults: &self.settings.ingress, default_backend: self.default_backend.as_ref() }
+    }
+
+    /// The host that a name stands for: itself when an Ingress has a rule for it, else the host that it is an alias of.
+    fn real_host(&self, host: &HostPattern) -> Option<HostPattern> {
+        let is_ruled = self.index.of_host(host).next().is_some();
+        if is_ruled || *host == HostPattern::Any {
+            return Some(host.clone());
+        }
+        let mut owners: Vec<&Arc<Ingress>> =
+            self.index.of_alias(host).filter_map(|name| self.store.ingresses.get(name)).collect();
+        owners.sort_by_key(|ingress| (ingress.meta.created, Reverse(ingress.meta.key())));
+        owners.iter().find_map(|ingress| ingress.rules.first()).map(|rule| rule.host.clone())
+    }
+
+    /// An alias shows what its host does, so it changes with it.
+    fn close_over_aliases(&self, hosts: &mut BTreeSet<HostPattern>) {
+        let aliases: Vec<HostPattern> = hosts
+            .iter()
+            .flat_map(|host| self.index.of_host(host))
+            .filter_map(|name| self.store.ingresses.get(name))
+            .flat_map(|ingress| ingress.annotations.server_alias.iter().cloned())
+            .collect();
+        hosts.extend(aliases);
+    }
+
+    fn default_certificate(&self) -> Option<CertificateRef> {
+        let reference = |(namespace, name): &(String, String)| CertificateRef {
+            namespace: namespace.as_str().into(),
+            name: name.as_str().into(),
+        };
+        self.config.default_certificate.as_ref().map(reference)
+    }
+}

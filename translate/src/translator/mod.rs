@@ -1,0 +1,245 @@
+//! Translation in small steps: what changed, what that touches, and what becomes of it.
+//!
+//! Every step gives what a translation from scratch would give; a test makes random edits and compares.
+
+mod affected;
+mod conditions;
+mod emit;
+mod store;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use routing::Delta;
+use routing::model::{BackendRef, PortRef};
+
+use self::affected::Affected;
+use self::conditions::Conditions;
+use self::emit::Emitted;
+use self::store::Store;
+use crate::class::{self, ClassDecision};
+use crate::config::{Config, ServiceRef};
+use crate::index::Index;
+use crate::ingress::Ingress;
+use crate::problem::Problem;
+use crate::resources::{IngressClass, Kind, NamespacedName, ObjectKey, Resource};
+use crate::settings::GlobalSettings;
+
+/// A change of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The object is new or another. The problems are warnings.
+    Apply(Box<Resource>, Vec<Problem>),
+    /// The object is new or another, and cannot be used: its last good version stays.
+    Refuse(ObjectKey, Vec<Problem>),
+    /// The object is gone.
+    Remove(ObjectKey),
+}
+
+/// What a batch of changes did.
+#[derive(Debug, Default, PartialEq)]
+pub struct Update {
+    /// The change of the model.
+    pub delta: Delta,
+    /// Objects about which there may be something else to say now.
+    pub touched: BTreeSet<ObjectKey>,
+}
+
+/// The resources, and the model that they amount to.
+pub struct Translator {
+    config: Config,
+    default_backend: Option<BackendRef>,
+    store: Store,
+    index: Index,
+    settings: GlobalSettings,
+    conditions: Conditions,
+    emitted: Emitted,
+}
+
+// === impl Translator ===
+
+impl Translator {
+    /// A translator that knows no object yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let default_backend = config.default_backend.as_ref().map(|ServiceRef { namespace, name, port }| BackendRef {
+            namespace: namespace.as_str().into(),
+            service: name.as_str().into(),
+            port: port.clone().unwrap_or(PortRef::First),
+        });
+        Self {
+            default_backend,
+            store: Store::default(),
+            index: Index::default(),
+            settings: GlobalSettings::parse(None).0,
+            conditions: Conditions::default(),
+            emitted: Emitted::default(),
+            config,
+        }
+    }
+
+    /// The configuration that it translates by.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Applies a batch of changes: the order matters, states in between do not show.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Update {
+        let mut affected = Affected::default();
+        for change in changes {
+            match change {
+                Change::Apply(resource, warnings) => {
+                    self.report(resource.key(), warnings, false, &mut affected);
+                    self.put(*resource, &mut affected);
+                }
+                Change::Refuse(key, problems) => self.report(key, problems, true, &mut affected),
+                Change::Remove(key) => {
+                    self.conditions.reports.remove(&key);
+                    affected.touched.insert(key.clone());
+                    self.remove(&key, &mut affected);
+                }
+            }
+        }
+        self.emit(affected)
+    }
+
+    /// Whether an Ingress of this name is known, and served.
+    #[must_use]
+    pub fn class_of(&self, ingress: &NamespacedName) -> Option<ClassDecision> {
+        self.store.ingresses.get(ingress).map(|ingress| self.decide_class(ingress))
+    }
+
+    fn decide_class(&self, ingress: &Ingress) -> ClassDecision {
+        class::decide(ingress, &self.config, |name| self.store.classes.get(name))
+    }
+
+    fn is_served(&self, ingress: &Ingress) -> bool {
+        // A canary is never a host of its own: it only adds to another Ingress.
+        !ingress.annotations.canary && self.decide_class(ingress) == ClassDecision::Served
+    }
+
+    // === objects ===
+
+    fn put(&mut self, resource: Resource, affected: &mut Affected) {
+        match resource {
+            Resource::Ingress(ingress) => {
+                let key = ingress.meta.key();
+                self.forget_ingress(&key, affected);
+                if self.is_served(&ingress) {
+                    self.index.add(&ingress);
+                    affected.add_ingress(&ingress);
+                }
+                self.store.ingresses.insert(key, Arc::new(ingress));
+            }
+            Resource::IngressClass(class) => self.change_class(class.meta.name.clone(), Some(class), affected),
+            Resource::Service(service) => {
+                let key = service.meta.key();
+                self.affect_service(&key, affected);
+                self.store.services.insert(key, service);
+            }
+            Resource::EndpointSlice(slice) => {
+                self.remove_slice(&slice.meta.key(), affected);
+                let service = self.store.put_slice(slice);
+                self.affect_service(&service, affected);
+            }
+            Resource::Endpoints(endpoints) => {
+                let key = endpoints.meta.key();
+                self.affect_service(&key, affected);
+                self.store.endpoints.insert(key, endpoints);
+            }
+            Resource::Secret(secret) => {
+                let key = secret.meta.key();
+                affected.add_certificate(&key);
+                self.store.secrets.insert(key, secret);
+            }
+            Resource::ConfigMap(map) => {
+                if self.is_settings(&map.meta.key()) {
+                    self.store.config_map = Some(map);
+                    affected.settings = true;
+                }
+            }
+            // Namespaces matter to selectors of the source, not to the model.
+            Resource::Namespace(_) => {}
+        }
+    }
+
+    fn remove(&mut self, key: &ObjectKey, affected: &mut Affected) {
+        let name = key.namespaced_name();
+        match key.kind {
+            Kind::Ingress => {
+                self.forget_ingress(&name, affected);
+                self.store.ingresses.remove(&name);
+            }
+            Kind::IngressClass => self.change_class(name.name, None, affected),
+            Kind::Service => {
+                self.affect_service(&name, affected);
+                self.store.services.remove(&name);
+            }
+            Kind::EndpointSlice => self.remove_slice(&name, affected),
+            Kind::Endpoints => {
+                self.affect_service(&name, affected);
+                self.store.endpoints.remove(&name);
+            }
+            Kind::Secret => {
+                affected.add_certificate(&name);
+                self.store.secrets.remove(&name);
+            }
+            Kind::ConfigMap if self.is_settings(&name) => {
+                self.store.config_map = None;
+                affected.settings = true;
+            }
+            Kind::ConfigMap | Kind::Namespace => {}
+        }
+    }
+
+    /// Takes an Ingress out of the index, as far as it is in it.
+    fn forget_ingress(&mut self, key: &NamespacedName, affected: &mut Affected) {
+        let Some(old) = self.store.ingresses.get(key).map(Arc::clone) else { return };
+        if self.is_served(&old) {
+            // Before it leaves, so that hosts which only share an alias with it are found.
+            affected.add_ingress(&old);
+            self.index.remove(&old);
+        }
+    }
+
+    fn change_class(&mut self, name: Box<str>, class: Option<IngressClass>, affected: &mut Affected) {
+        let members: Vec<Arc<Ingress>> = self
+            .store
+            .ingresses
+            .values()
+            .filter(|ingress| ingress.class_name.as_ref() == Some(&name))
+            .map(Arc::clone)
+            .collect();
+        for ingress in &members {
+            self.forget_ingress(&ingress.meta.key(), affected);
+        }
+        match class {
+            Some(class) => self.store.classes.insert(name, class),
+            None => self.store.classes.remove(&name),
+        };
+        for ingress in members {
+            affected.touched.insert(ingress.meta.key().of_kind(Kind::Ingress));
+            if self.is_served(&ingress) {
+                self.index.add(&ingress);
+                affected.add_ingress(&ingress);
+            }
+        }
+    }
+
+    fn remove_slice(&mut self, key: &NamespacedName, affected: &mut Affected) {
+        if let Some(service) = self.store.remove_slice(key) {
+            self.affect_service(&service, affected);
+        }
+    }
+
+    fn affect_service(&self, service: &NamespacedName, affected: &mut Affected) {
+        affected.backends.extend(self.index.backends_of_service(&service.namespace, &service.name).cloned());
+        affected.add_default_backend(self.default_backend.as_ref(), service);
+    }
+
+    fn is_settings(&self, key: &NamespacedName) -> bool {
+        let is_same = |(namespace, name): &(String, String)| *key == NamespacedName::new(namespace, name);
+        self.config.configmap.as_ref().is_some_and(is_same)
+    }
+}

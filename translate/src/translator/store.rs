@@ -1,0 +1,81 @@
+//! The objects that are known, each in its last good version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use routing::Certificate;
+use routing::model::{BackendRef, CertificateRef};
+
+use crate::backend;
+use crate::ingress::Ingress;
+use crate::resources::{ConfigMap, EndpointSlice, IngressClass, Kind, NamespacedName, ObjectKey, Secret, Service};
+
+/// The objects that are known.
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) ingresses: BTreeMap<NamespacedName, Arc<Ingress>>,
+    pub(super) classes: BTreeMap<Box<str>, IngressClass>,
+    pub(super) services: BTreeMap<NamespacedName, Service>,
+    pub(super) endpoints: BTreeMap<NamespacedName, EndpointSlice>,
+    pub(super) secrets: BTreeMap<NamespacedName, Secret>,
+    pub(super) config_map: Option<ConfigMap>,
+    /// By namespace and Service, then by name.
+    slices: BTreeMap<NamespacedName, BTreeMap<Box<str>, EndpointSlice>>,
+    /// The Service of each slice, for its removal.
+    slice_services: BTreeMap<NamespacedName, Box<str>>,
+}
+
+impl Store {
+    /// Keeps a slice that is new to the store; returns its Service.
+    pub(super) fn put_slice(&mut self, slice: EndpointSlice) -> NamespacedName {
+        let key = slice.meta.key();
+        let service = NamespacedName { namespace: key.namespace.clone(), name: slice.service.clone() };
+        self.slice_services.insert(key.clone(), slice.service.clone());
+        self.slices.entry(service.clone()).or_default().insert(key.name, slice);
+        service
+    }
+
+    /// Forgets a slice; returns the Service that it belonged to.
+    pub(super) fn remove_slice(&mut self, key: &NamespacedName) -> Option<NamespacedName> {
+        let name = self.slice_services.remove(key)?;
+        let service = NamespacedName { namespace: key.namespace.clone(), name };
+        if let Some(slices) = self.slices.get_mut(&service) {
+            slices.remove(&key.name);
+            if slices.is_empty() {
+                self.slices.remove(&service);
+            }
+        }
+        Some(service)
+    }
+
+    /// What a backend is resolved from.
+    pub(super) fn of_backend(&self, reference: &BackendRef) -> backend::Sources<'_> {
+        let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.service.clone() };
+        backend::Sources {
+            service: self.services.get(&name),
+            slices: self.slices.get(&name).into_iter().flat_map(BTreeMap::values).collect(),
+            endpoints: self.endpoints.get(&name),
+        }
+    }
+
+    /// The certificate in a Secret.
+    pub(super) fn certificate(&self, reference: &CertificateRef) -> Option<Arc<Certificate>> {
+        let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.name.clone() };
+        self.secrets.get(&name)?.certificate.clone()
+    }
+
+    /// Whether a version of an object is known.
+    pub(super) fn holds(&self, key: &ObjectKey) -> bool {
+        let name = key.namespaced_name();
+        match key.kind {
+            Kind::ConfigMap => self.config_map.as_ref().is_some_and(|map| map.meta.key() == name),
+            Kind::EndpointSlice => self.slice_services.contains_key(&name),
+            Kind::Endpoints => self.endpoints.contains_key(&name),
+            Kind::Ingress => self.ingresses.contains_key(&name),
+            Kind::IngressClass => self.classes.contains_key(&name.name),
+            Kind::Namespace => false,
+            Kind::Secret => self.secrets.contains_key(&name),
+            Kind::Service => self.services.contains_key(&name),
+        }
+    }
+}
