@@ -1,6 +1,6 @@
 //! Which route wins, in one table: every line stands beside the sentence that it comes from.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 
 use crate::model::{Order, Route};
 use crate::path::PathMatch;
@@ -51,11 +51,48 @@ fn compare_paths(a: &PathMatch, b: &PathMatch) -> Ordering {
 
 /// Line 8. Objects of equal age and of both kinds: Ingresses first, because they were there first.
 fn compare_objects(a: &Route, b: &Route) -> Ordering {
-    fn name(route: &Route) -> (&str, &str) {
-        (&route.rule.origin.namespace, &route.rule.origin.name)
+    /// Both specifications compare one text: `team/x` is greater than `team-b/x`, because a slash is greater than a dash.
+    fn text(route: &Route) -> impl Iterator<Item = u8> {
+        let origin = &route.rule.origin;
+        origin.namespace.bytes().chain(*b"/").chain(origin.name.bytes())
     }
     a.rank.order.cmp(&b.rank.order).then_with(|| match a.rank.order {
-        Order::Ingress => Reverse(name(a)).cmp(&Reverse(name(b))),
-        Order::GatewayApi => name(a).cmp(&name(b)),
+        Order::Ingress => text(b).cmp(text(a)),
+        Order::GatewayApi => text(a).cmp(text(b)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Origin, Rank, RouteMatch, Rule};
+
+    fn route(order: Order, namespace: &str, name: &str) -> Route {
+        let origin = Origin { kind: "Ingress", namespace: namespace.into(), name: name.into(), place: "".into() };
+        let rule = Rule {
+            origin,
+            path: "/".into(),
+            host: "".into(),
+            filters: Arc::default(),
+            backends: Vec::new(),
+            fallback: None,
+            upstream: Arc::default(),
+        };
+        let matches = RouteMatch::path(PathMatch::Exact("/".into()));
+        Route { matches, rank: Rank { order, created: None, rule: 0, entry: 0 }, rule: Arc::new(rule) }
+    }
+
+    #[test]
+    fn objects_of_equal_age_are_compared_by_namespace_and_name_as_one_text() {
+        let names = [("team", "x"), ("team-b", "x"), ("team", "y")];
+        let sorted = |order: Order| {
+            let mut routes = names.map(|(namespace, name)| route(order, namespace, name));
+            routes.sort_by(compare);
+            routes.map(|route| route.rule.origin.object().to_string())
+        };
+        assert_eq!(sorted(Order::GatewayApi), ["Ingress team-b/x", "Ingress team/x", "Ingress team/y"]);
+        assert_eq!(sorted(Order::Ingress), ["Ingress team/y", "Ingress team/x", "Ingress team-b/x"]);
+    }
 }
