@@ -1,6 +1,7 @@
 //! From Services and their endpoints to backends. They have a lane of their own: nothing here touches a route.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use routing::model::{
 
 use crate::config::{Config, Source};
 use crate::problem::{Problem, Reason};
-use crate::resources::{EndpointSlice, Service, ServicePort, SliceAddress};
+use crate::resources::{EndpointPort, EndpointSlice, Service, ServicePort, SliceAddress, Subset};
 
 /// What a backend is resolved from.
 pub(crate) struct Sources<'a> {
@@ -21,30 +22,44 @@ pub(crate) struct Sources<'a> {
     pub(crate) endpoints: Option<&'a EndpointSlice>,
 }
 
+/// A port of a backend, and where it leads.
+struct Port<'a> {
+    number: u16,
+    /// The name that slices know it by; empty for an only port.
+    name: &'a str,
+    /// The port of the pods where the slices do not say it; `None` when it has a name there.
+    target: Option<u16>,
+    /// Whether the Service has no other port.
+    is_only: bool,
+    app_protocol: Option<&'a str>,
+}
+
 /// Resolves a backend. The problems are told to the objects that refer to it.
 pub(crate) fn resolve(reference: &BackendRef, sources: &Sources<'_>, config: &Config) -> (BackendModel, Vec<Problem>) {
-    let BackendRef { namespace, service: name, port: _ } = reference;
-    let none = |reason, message: std::fmt::Arguments<'_>| {
-        (BackendModel::default(), vec![Problem::warning(reason, "", message)])
-    };
-    let Some(service) = sources.service else {
-        return none(Reason::ServiceNotFound, format_args!("Service {namespace}/{name} does not exist"));
-    };
-    let Some(port) = service_port(service, &reference.port) else {
-        let port = &reference.port;
-        return none(Reason::PortNotFound, format_args!("Service {namespace}/{name} has no port {port}"));
-    };
-    let key = BackendKey {
-        namespace: namespace.clone(),
-        service: name.clone(),
-        uid: service.meta.uid.clone(),
-        port: port.port,
-    };
+    let BackendRef { namespace, service: name, port: wanted } = reference;
     let mut problems = Vec::new();
+    let mut warn = |reason, message: fmt::Arguments<'_>| problems.push(Problem::warning(reason, "", message));
+    let found = match sources.service {
+        Some(service) => service_port(service, wanted),
+        None if config.source == Source::Files && sources.has_endpoints() => slice_port(sources, wanted),
+        None => {
+            warn(Reason::ServiceNotFound, format_args!("Service {namespace}/{name} does not exist"));
+            return (BackendModel::default(), problems);
+        }
+    };
+    let Some(port) = found else {
+        warn(Reason::PortNotFound, format_args!("Service {namespace}/{name} has no port {wanted}"));
+        return (BackendModel::default(), problems);
+    };
+    if sources.service.is_none() {
+        // Slices in a file have an author who meant them to be used.
+        let message = format_args!("Service {namespace}/{name} does not exist; its endpoints are used without it");
+        warn(Reason::ServiceNotFound, message);
+    }
     let mut endpoints: BTreeMap<EndpointAddress, EndpointModel> = BTreeMap::new();
-    for endpoint in candidates(service, &port, sources) {
-        if let Some(why) = refusal(&endpoint.address, service, config) {
-            problems.push(Problem::warning(Reason::AddressRefused, "", why));
+    for endpoint in candidates(&port, sources, config) {
+        if let Some(why) = refusal(&endpoint.address, sources.service, config) {
+            warn(Reason::AddressRefused, format_args!("Service {namespace}/{name}: {why}"));
             continue;
         }
         // An address can stand in several slices while it moves between them: the best condition counts.
@@ -54,83 +69,118 @@ pub(crate) fn resolve(reference: &BackendRef, sources: &Sources<'_>, config: &Co
         }
     }
     if endpoints.values().all(|endpoint| endpoint.condition == EndpointCondition::NotReady) {
-        let message = format_args!("Service {namespace}/{name} has no endpoint that takes requests").to_string();
-        problems.push(Problem::warning(Reason::NoEndpoints, "", message));
+        let message = format_args!("Service {namespace}/{name} has no endpoint that takes requests");
+        warn(Reason::NoEndpoints, message);
     }
-    let protocol = port.app_protocol.as_deref().map(app_protocol);
+    let uid = sources.service.map(|service| service.meta.uid.clone()).unwrap_or_default();
+    let key = BackendKey { namespace: namespace.clone(), service: name.clone(), uid, port: port.number };
+    let protocol = port.app_protocol.map(app_protocol);
     let model = BackendModel { key: Some(Arc::new(key)), protocol, endpoints: endpoints.into_values().collect() };
     (model, problems)
 }
 
+impl<'a> Sources<'a> {
+    /// The slices, or the older Endpoints where there is none.
+    fn subsets(&self) -> impl Iterator<Item = &'a Subset> {
+        let older = self.endpoints.filter(|_| self.slices.is_empty());
+        self.slices.iter().copied().chain(older).flat_map(|slice| &*slice.subsets)
+    }
+
+    fn has_endpoints(&self) -> bool {
+        !self.slices.is_empty() || self.endpoints.is_some()
+    }
+}
+
 /// Finds the port that a route names: by number, by name, or by the number or name of its target, as ingress-nginx does.
-fn service_port(service: &Service, wanted: &PortRef) -> Option<ServicePort> {
+fn service_port<'a>(service: &'a Service, wanted: &PortRef) -> Option<Port<'a>> {
+    let by_target = || service.ports.iter().find(|port| port.target.as_ref() == Some(wanted));
     let found = match wanted {
         PortRef::First => service.ports.first(),
-        PortRef::Number(number) => service
-            .ports
-            .iter()
-            .find(|port| port.port == *number)
-            .or_else(|| service.ports.iter().find(|port| port.target.as_ref() == Some(wanted))),
-        PortRef::Name(name) => service
-            .ports
-            .iter()
-            .find(|port| port.name == *name)
-            .or_else(|| service.ports.iter().find(|port| port.target.as_ref() == Some(wanted))),
+        PortRef::Number(number) => service.ports.iter().find(|port| port.port == *number).or_else(by_target),
+        PortRef::Name(name) => service.ports.iter().find(|port| port.name == *name).or_else(by_target),
     };
-    found.cloned().or_else(|| match wanted {
+    let port = |port: &'a ServicePort| Port {
+        number: port.port,
+        name: &port.name,
+        target: match port.target {
+            None => Some(port.port),
+            Some(PortRef::Number(number)) => Some(number),
+            Some(_) => None,
+        },
+        is_only: service.ports.len() == 1,
+        app_protocol: port.app_protocol.as_deref(),
+    };
+    found.map(port).or_else(|| match wanted {
         // A Service that stands for a name need not list ports.
         PortRef::Number(number) if service.external_name.is_some() => {
-            Some(ServicePort { name: "".into(), port: *number, target: None, app_protocol: None })
+            Some(Port { number: *number, name: "", target: Some(*number), is_only: true, app_protocol: None })
         }
         _ => None,
     })
 }
 
-fn candidates(service: &Service, port: &ServicePort, sources: &Sources<'_>) -> Vec<EndpointModel> {
-    let target = match port.target {
-        Some(PortRef::Number(number)) => number,
-        _ => port.port,
-    };
-    let ready = |address, port_of_address: u16| EndpointModel {
+/// The port of endpoints whose Service nobody wrote: by name or number, else the only one whatever its number, because
+/// the number of the Service is the one that is missing.
+fn slice_port<'a>(sources: &Sources<'a>, wanted: &PortRef) -> Option<Port<'a>> {
+    let ports: Vec<&'a EndpointPort> = sources.subsets().flat_map(|subset| &*subset.ports).collect();
+    let named = ports.iter().find(|port| match wanted {
+        PortRef::Number(number) => port.port == *number,
+        PortRef::Name(name) => port.name == *name,
+        PortRef::First => true,
+    });
+    let is_only = ports.iter().all(|port| port.name == ports[0].name);
+    let port = named.or_else(|| ports.first().filter(|_| is_only))?;
+    let number = if let PortRef::Number(number) = wanted { *number } else { port.port };
+    Some(Port { number, name: &port.name, target: None, is_only, app_protocol: None })
+}
+
+fn candidates(port: &Port<'_>, sources: &Sources<'_>, config: &Config) -> Vec<EndpointModel> {
+    let ready = |address: &SliceAddress, number: u16| EndpointModel {
         address: match address {
-            SliceAddress::Ip(ip) => EndpointAddress::Socket(SocketAddr::new(ip, port_of_address)),
-            SliceAddress::Name(name) => EndpointAddress::Name { name, port: port_of_address },
+            SliceAddress::Ip(ip) => EndpointAddress::Socket(SocketAddr::new(*ip, number)),
+            SliceAddress::Name(name) => EndpointAddress::Name { name: name.clone(), port: number },
         },
         pod_uid: "".into(),
         condition: EndpointCondition::Ready,
     };
-    if let Some(name) = &service.external_name {
-        let address = match name.parse() {
-            Ok(ip) => SliceAddress::Ip(ip),
-            Err(_) => SliceAddress::Name(name.trim_end_matches('.').to_ascii_lowercase().into()),
-        };
-        return vec![ready(address, target)];
+    if let Some(address) = sources.service.and_then(|service| service.external_name.as_ref()) {
+        return vec![ready(address, port.target.unwrap_or(port.number))];
     }
-    let slices = match (&*sources.slices, sources.endpoints) {
-        ([], Some(endpoints)) => &[endpoints][..],
-        // Without slices, the addresses that the Service itself claims on the outside.
-        ([], None) => {
-            return service.external_ips.iter().map(|ip| ready(SliceAddress::Ip(*ip), port.port)).collect();
-        }
-        (slices, _) => slices,
-    };
+    if let Some(service) = sources.service
+        && !sources.has_endpoints()
+    {
+        // In files, the addresses that the Service itself claims on the outside. Tenants of a cluster must not direct
+        // the gateway to addresses of their choice in this way (CVE-2020-8554).
+        let addresses = service.external_ips.iter().filter(|_| config.source == Source::Files);
+        return addresses.map(|ip| ready(&SliceAddress::Ip(*ip), port.number)).collect();
+    }
     let mut found = Vec::new();
-    for subset in slices.iter().flat_map(|slice| &*slice.subsets) {
-        // "The name of this port must match the name of the Service port." Hand-written slices of a Service with one
-        // port often leave it out.
-        let numbers = subset.ports.iter().filter(|candidate| {
-            candidate.name == port.name
-                || (candidate.name.is_empty() && subset.ports.len() == 1 && service.ports.len() == 1)
-        });
-        for number in numbers {
+    for subset in sources.subsets() {
+        for number in port.numbers_in(subset) {
             found.extend(subset.endpoints.iter().map(|endpoint| EndpointModel {
                 pod_uid: endpoint.pod_uid.clone(),
                 condition: endpoint.condition,
-                ..ready(endpoint.address.clone(), number.port)
+                ..ready(&endpoint.address, number)
             }));
         }
     }
     found
+}
+
+impl Port<'_> {
+    /// The port numbers of these endpoints that the port stands for.
+    fn numbers_in(&self, subset: &Subset) -> Vec<u16> {
+        // "The name of this port must match the name of the Service port."
+        let named: Vec<u16> =
+            subset.ports.iter().filter(|port| *port.name == *self.name).map(|port| port.port).collect();
+        match &*subset.ports {
+            _ if !named.is_empty() => named,
+            // Hand-written slices of a Service with one port often leave the name out, or have one that it has not.
+            [only] if self.is_only => vec![only.port],
+            // ingress-nginx: a target that is a number holds where no name fits (issue 7390).
+            _ => self.target.into_iter().collect(),
+        }
+    }
 }
 
 /// Kubernetes' well-known application protocols (KEP-3726), and the names that people use.
@@ -143,8 +193,8 @@ fn app_protocol(name: &str) -> AppProtocol {
 }
 
 /// Why requests must not be sent to an address.
-fn refusal(address: &EndpointAddress, service: &Service, config: &Config) -> Option<String> {
-    let is_external_name = service.external_name.is_some();
+fn refusal(address: &EndpointAddress, service: Option<&Service>, config: &Config) -> Option<String> {
+    let is_external_name = service.is_some_and(|service| service.external_name.is_some());
     match address {
         EndpointAddress::Name { name, .. } if **name == *"localhost" || name.ends_with(".localhost") => {
             Some(format!("name {name} is the gateway itself"))
@@ -167,7 +217,7 @@ fn refusal(address: &EndpointAddress, service: &Service, config: &Config) -> Opt
 /// Addresses behind which a tenant would find the gateway or its node: loopback, link-local (the cloud's metadata
 /// service), unspecified, multicast.
 #[must_use]
-pub(crate) fn is_never_a_backend(ip: IpAddr) -> bool {
+pub fn is_never_a_backend(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let is_link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::Certificate;
 use routing::model::PortRef;
+use routing::{Certificate, HostPattern, WildcardDepth};
 use serde::Serialize;
 
 pub use crate::ingress::Ingress;
@@ -118,8 +118,8 @@ pub struct Service {
     pub meta: Meta,
     /// Its ports.
     pub ports: Box<[ServicePort]>,
-    /// The name that type `ExternalName` stands for.
-    pub external_name: Option<Box<str>>,
+    /// What type `ExternalName` stands for.
+    pub external_name: Option<SliceAddress>,
     /// `spec.externalIPs`.
     pub external_ips: Box<[IpAddr]>,
 }
@@ -282,6 +282,21 @@ impl Resource {
             Self::Service(object) => (Kind::Service, &object.meta),
         };
         meta.key().of_kind(kind)
+    }
+}
+
+impl SliceAddress {
+    /// Reads an address, or a DNS name without case and trailing dot. `None` for what is neither, such as `127.1`: a
+    /// name that ends in a number is an address in the eyes of some resolvers (WHATWG URL, "ends in a number").
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(ip) = text.parse() {
+            return Some(Self::Ip(ip));
+        }
+        let HostPattern::Exact(name) = HostPattern::parse(text, WildcardDepth::One).ok()? else { return None };
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_number = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+        if is_number { None } else { Some(Self::Name(name)) }
     }
 }
 

@@ -112,7 +112,7 @@ pub(super) fn endpoints(object: core::Endpoints) -> Parsed {
 
 fn slice_address(address_type: &str, text: &str) -> Option<SliceAddress> {
     match address_type {
-        "FQDN" => Some(SliceAddress::Name(text.trim_end_matches('.').to_ascii_lowercase().into())),
+        "FQDN" => SliceAddress::parse(text).filter(|address| matches!(address, SliceAddress::Name(_))),
         "IPv4" => text.parse().ok().map(|address: Ipv4Addr| SliceAddress::Ip(address.into())),
         "IPv6" => text.parse().ok().map(|address: Ipv6Addr| SliceAddress::Ip(address.into())),
         _ => None,

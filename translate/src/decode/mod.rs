@@ -69,8 +69,12 @@ pub fn decode(mut value: Value, config: &Config) -> Decoded {
     if let Some(problem) = misplaced_version(kind, &api_version) {
         return Decoded::Refused(key, vec![problem]);
     }
-    if kind == Kind::Ingress {
-        version::upgrade(&mut value, &mut warnings);
+    match kind {
+        Kind::Ingress => version::upgrade(&mut value, &mut warnings),
+        // The fields that are read are the same in both versions.
+        Kind::IngressClass => version::rename(&mut value, "networking.k8s.io/v1", &mut warnings),
+        Kind::EndpointSlice => version::rename(&mut value, "discovery.k8s.io/v1", &mut warnings),
+        _ => {}
     }
     let parsed = match kind {
         Kind::ConfigMap => typed(value).map(config_map),
@@ -191,3 +195,6 @@ fn port_number(number: i32, field: fmt::Arguments<'_>) -> Result<u16, Problem> {
         Problem::error(Reason::InvalidValue, field.to_string(), format_args!("port {number} is not from 1 to 65535"))
     })
 }
+
+#[cfg(test)]
+mod tests;

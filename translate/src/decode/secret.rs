@@ -17,8 +17,12 @@ pub(super) fn secret(value: &Value) -> Parsed {
     let metadata: ObjectMeta = typed(value.get("metadata").cloned().unwrap_or_default())?;
     let mut keys: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     for (field, is_encoded) in [("data", true), ("stringData", false)] {
-        let entries = value.get(field).and_then(Value::as_object);
-        for (key, text) in entries.into_iter().flatten() {
+        let entries = match value.get(field) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(entries)) => entries,
+            Some(_) => return Err(vec![Problem::error(Reason::Malformed, field, "value is not a map of keys")]),
+        };
+        for (key, text) in entries {
             let refuse = |message: String| vec![Problem::error(Reason::Malformed, format!("{field}.{key}"), message)];
             let text = text.as_str().ok_or_else(|| refuse("value is not a text".to_owned()))?;
             let bytes = if is_encoded {

@@ -8,7 +8,7 @@ use routing::model::PortRef;
 
 use super::{Parsed, port_number};
 use crate::problem::{Problem, Reason};
-use crate::resources::{Meta, Resource, Service, ServicePort};
+use crate::resources::{Meta, Resource, Service, ServicePort, SliceAddress};
 
 pub(super) fn service(object: core::Service) -> Parsed {
     let core::Service { metadata, spec, status: _ } = object;
@@ -29,7 +29,13 @@ pub(super) fn service(object: core::Service) -> Parsed {
             app_protocol: app_protocol.map(Into::into),
         });
     }
-    let is_external_name = spec.type_.as_deref() == Some("ExternalName");
+    let external_name = match spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")) {
+        None => None,
+        Some(text) => Some(SliceAddress::parse(&text).ok_or_else(|| {
+            let message = format_args!("{text:?} is neither an IP address nor a DNS name").to_string();
+            vec![Problem::error(Reason::InvalidValue, "spec.externalName", message)]
+        })?),
+    };
     let external_ips = spec.external_ips.unwrap_or_default();
     let external_ips = external_ips.iter().enumerate().filter_map(|(index, text)| match text.parse() {
         Ok(address) => Some(address),
@@ -40,12 +46,7 @@ pub(super) fn service(object: core::Service) -> Parsed {
         }
     });
     let external_ips = external_ips.collect();
-    let service = Service {
-        meta: Meta::new(&metadata, true),
-        ports: ports.into(),
-        external_name: spec.external_name.filter(|_| is_external_name).map(Into::into),
-        external_ips,
-    };
+    let service = Service { meta: Meta::new(&metadata, true), ports: ports.into(), external_name, external_ips };
     Ok((Resource::Service(service), problems))
 }
 

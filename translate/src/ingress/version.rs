@@ -13,13 +13,8 @@ const CURRENT: &str = "networking.k8s.io/v1";
 /// Turns an Ingress into its current version, in place.
 pub fn upgrade(ingress: &mut Value, warnings: &mut Vec<Problem>) {
     let Some(object) = ingress.as_object_mut() else { return };
-    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    let is_old = version != CURRENT;
-    if is_old {
-        let message = format_args!("{version} is gone since Kubernetes 1.22; read as {CURRENT}").to_string();
-        warnings.push(Problem::warning(Reason::OldVersion, "apiVersion", message));
-        object.insert("apiVersion".to_owned(), CURRENT.into());
-    }
+    let is_old = object.get("apiVersion").is_none_or(|version| version != CURRENT);
+    rename_object(object, CURRENT, warnings);
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if is_old && let Some(backend) = spec.remove("backend") {
         spec.entry("defaultBackend").or_insert(backend);
@@ -37,6 +32,22 @@ pub fn upgrade(ingress: &mut Value, warnings: &mut Vec<Problem>) {
     }
 }
 
+/// Gives an object its current version where only the name of the version has changed.
+pub(crate) fn rename(object: &mut Value, current: &str, warnings: &mut Vec<Problem>) {
+    if let Some(object) = object.as_object_mut() {
+        rename_object(object, current, warnings);
+    }
+}
+
+fn rename_object(object: &mut Map<String, Value>, current: &str, warnings: &mut Vec<Problem>) {
+    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if version != current {
+        let message = format_args!("{version} is gone from Kubernetes; read as {current}").to_string();
+        warnings.push(Problem::warning(Reason::OldVersion, "apiVersion", message));
+        object.insert("apiVersion".to_owned(), current.into());
+    }
+}
+
 fn upgrade_path(path: &mut Value, field: &str, is_old: bool, warnings: &mut Vec<Problem>) {
     let Some(path) = path.as_object_mut() else { return };
     if path.get("pathType").is_none_or(Value::is_null) {
@@ -46,6 +57,12 @@ fn upgrade_path(path: &mut Value, field: &str, is_old: bool, warnings: &mut Vec<
         }
         // The default of v1beta1.
         path.insert("pathType".to_owned(), "ImplementationSpecific".into());
+    }
+    let is_whole = path.get("pathType").is_some_and(|kind| kind == "Exact" || kind == "Prefix");
+    if is_whole && path.get("path").is_none_or(|text| text.is_null() || text == "") {
+        let message = "path is missing, which an API server refuses; read as /";
+        warnings.push(Problem::warning(Reason::Lenient, format!("{field}.path"), message));
+        path.insert("path".to_owned(), "/".into());
     }
     if let Some(backend) = path.get_mut("backend") {
         upgrade_backend(backend, &format!("{field}.backend"), is_old, warnings);
@@ -65,9 +82,10 @@ fn upgrade_backend(backend: &mut Value, field: &str, is_old: bool, warnings: &mu
         return;
     };
     if !(port.is_object() || port.is_null()) {
-        let message = format_args!("port: {port} stands for an object; read as {{number: {port}}}").to_string();
+        let object = port_object(port.clone());
+        let message = format_args!("{port} stands where an object should; read as {object}").to_string();
         warnings.push(Problem::warning(Reason::Lenient, format!("{field}.service.port"), message));
-        *port = port_object(port.take());
+        *port = object;
     }
 }
 
