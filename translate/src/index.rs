@@ -57,6 +57,11 @@ impl Index {
         self.backends.of(backend)
     }
 
+    /// Whether some Ingress has a rule for a host.
+    pub(crate) fn is_ruled(&self, host: &HostPattern) -> bool {
+        self.hosts.0.contains_key(host)
+    }
+
     pub(crate) fn is_backend_used(&self, backend: &BackendRef) -> bool {
         self.backends.0.contains_key(backend)
     }
@@ -67,7 +72,12 @@ impl Index {
 
     /// Every host that some Ingress speaks of, aliases included.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
-        self.hosts.0.keys().chain(self.aliases.0.keys())
+        self.hosts.0.keys().chain(self.aliases())
+    }
+
+    /// Every alias.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = &HostPattern> {
+        self.aliases.0.keys()
     }
 
     /// The ports of a Service that some Ingress refers to.

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// The longest message, in characters: a value of a megabyte must not become a log line of one.
+const MAX_MESSAGE: usize = 1000;
+
 /// Something that the author of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
@@ -75,12 +78,20 @@ pub enum Reason {
 impl Problem {
     /// Something does not work.
     pub fn error(reason: Reason, field: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { severity: Severity::Error, reason, field: field.into(), message: message.to_string() }
+        Self::new(Severity::Error, reason, field.into(), message.to_string())
     }
 
     /// Something may not be as its author thinks.
     pub fn warning(reason: Reason, field: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { severity: Severity::Warning, reason, field: field.into(), message: message.to_string() }
+        Self::new(Severity::Warning, reason, field.into(), message.to_string())
+    }
+
+    fn new(severity: Severity, reason: Reason, field: String, mut message: String) -> Self {
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.truncate(end);
+            message.push_str("...");
+        }
+        Self { severity, reason, field, message }
     }
 }
 

@@ -5,6 +5,7 @@ mod host;
 mod parse;
 pub mod version;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use routing::model::PortRef;
@@ -95,6 +96,15 @@ pub struct IngressTls {
 }
 
 impl Ingress {
+    /// Which of two comes first in ingress-nginx's order: the older one; of equal age, the one whose `namespace/name`
+    /// is the greater text.
+    pub(crate) fn precedence(&self, other: &Self) -> Ordering {
+        fn text(meta: &Meta) -> impl Iterator<Item = u8> {
+            meta.namespace.bytes().chain(*b"/").chain(meta.name.bytes())
+        }
+        self.meta.created.cmp(&other.meta.created).then_with(|| text(&other.meta).cmp(text(&self.meta)))
+    }
+
     /// The hosts that the Ingress speaks of: those of its rules, and the catch-all one for its default backend when it
     /// has no rules.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {

@@ -20,6 +20,8 @@ pub(super) struct Conditions {
     pub(super) reports: BTreeMap<ObjectKey, Report>,
     pub(super) of_hosts: BTreeMap<HostPattern, Vec<(NamespacedName, Problem)>>,
     pub(super) of_backends: BTreeMap<BackendRef, Vec<Problem>>,
+    /// About the ConfigMap that is live.
+    pub(super) of_settings: Vec<Problem>,
 }
 
 /// What an object says by itself.
@@ -32,11 +34,20 @@ impl Translator {
     /// Everything that the author of an object should know now, sorted.
     #[must_use]
     pub fn problems(&self, key: &ObjectKey) -> Vec<Problem> {
-        let mut problems: Vec<Problem> =
-            self.conditions.reports.get(key).map(|report| report.problems.clone()).unwrap_or_default();
-        if key.kind == Kind::Ingress
-            && let Some(ingress) = self.store.ingresses.get(&key.namespaced_name())
+        let report = self.conditions.reports.get(key);
+        let ingress = self.store.ingresses.get(&key.namespaced_name()).filter(|_| key.kind == Kind::Ingress);
+        if let Some(ingress) = ingress
+            && !report.is_some_and(|report| report.is_refused)
+            && let ClassDecision::NotServed(why) = self.decide_class(ingress)
         {
+            // What annotations mean to another controller is none of our business.
+            return vec![Problem::warning(Reason::ClassNotServed, "", format_args!("not served: {why}"))];
+        }
+        let mut problems: Vec<Problem> = report.map(|report| report.problems.clone()).unwrap_or_default();
+        if key.kind == Kind::ConfigMap && self.is_settings(&key.namespaced_name()) {
+            problems.extend(self.conditions.of_settings.iter().cloned());
+        }
+        if let Some(ingress) = ingress {
             self.ingress_problems(ingress, &mut problems);
         }
         problems.sort();
@@ -48,7 +59,8 @@ impl Translator {
     pub fn reported(&self) -> impl Iterator<Item = ObjectKey> {
         let refused = self.conditions.reports.keys().cloned();
         let ingresses = self.store.ingresses.keys().map(|name| name.of_kind(Kind::Ingress));
-        refused.chain(ingresses).collect::<BTreeSet<_>>().into_iter()
+        let settings = self.store.config_map.iter().map(|map| map.meta.key().of_kind(Kind::ConfigMap));
+        refused.chain(ingresses).chain(settings).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// How many objects are refused, and how many of them still work in an older version.
@@ -84,9 +96,23 @@ impl Translator {
             problems.extend(of_host.filter(|(author, _)| *author == key).map(|(_, problem)| problem.clone()));
         }
         for backend in backend_refs(ingress).collect::<BTreeSet<_>>() {
-            problems.extend(self.conditions.of_backends.get(&backend).into_iter().flatten().cloned());
+            let refusal = self.refusal(&NamespacedName::new(&backend.namespace, &backend.service), Kind::Service);
+            let of_backend = self.conditions.of_backends.get(&backend).into_iter().flatten();
+            problems.extend(of_backend.map(|problem| match &refusal {
+                Some(why) if problem.reason == Reason::ServiceNotFound => {
+                    Problem { message: why.clone(), ..problem.clone() }
+                }
+                _ => problem.clone(),
+            }));
         }
+        self.alias_problems(ingress, problems);
         self.certificate_problems(ingress, problems);
+    }
+
+    /// Why an object cannot be used although it is there.
+    fn refusal(&self, name: &NamespacedName, kind: Kind) -> Option<String> {
+        let report = self.conditions.reports.get(&name.of_kind(kind)).filter(|report| report.is_refused)?;
+        report.problems.first().map(|problem| format!("{kind} {name} cannot be used: {problem}"))
     }
 
     fn certificate_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
@@ -95,10 +121,9 @@ impl Translator {
             let field = format!("spec.tls[{index}].secretName");
             let name = NamespacedName { namespace: ingress.meta.namespace.clone(), name: secret.clone() };
             let reference = CertificateRef { namespace: name.namespace.clone(), name: name.name.clone() };
-            let report = self.conditions.reports.get(&name.of_kind(Kind::Secret)).filter(|report| report.is_refused);
             let Some(certificate) = self.store.certificate(&reference) else {
-                let why = match report.and_then(|report| report.problems.first()) {
-                    Some(problem) => format!("Secret {name} cannot be used: {problem}"),
+                let why = match self.refusal(&name, Kind::Secret) {
+                    Some(why) => why,
                     None if self.store.secrets.contains_key(&name) => format!("Secret {name} holds no certificate"),
                     None => format!("Secret {name} does not exist"),
                 };

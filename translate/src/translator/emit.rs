@@ -1,11 +1,10 @@
 //! From what was touched to a change of the model: only what came out otherwise than before is in it.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use routing::model::{BackendModel, BackendRef, CertificateRef, Host, HostKey, Listener, Protocol};
-use routing::{Delta, HostPattern, Settings};
+use routing::{Certificate, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
 use super::{Translator, Update};
@@ -19,7 +18,7 @@ use crate::settings::GlobalSettings;
 pub(super) struct Emitted {
     hosts: BTreeMap<HostPattern, Arc<Host>>,
     backends: BTreeMap<BackendRef, Arc<BackendModel>>,
-    certificates: BTreeSet<CertificateRef>,
+    certificates: BTreeMap<CertificateRef, Arc<Certificate>>,
     settings: Option<Arc<Settings>>,
     has_listeners: bool,
 }
@@ -39,9 +38,11 @@ impl Translator {
         if affected.settings {
             self.emit_settings(&mut delta, &mut affected);
         }
+        affected.hosts.extend(self.aliases_with(&affected.certificates).cloned());
         self.close_over_aliases(&mut affected.hosts);
         for host in &affected.hosts {
             self.emit_host(host, &mut delta, &mut affected.touched);
+            affected.touched.extend(self.index.of_alias(host).map(|name| name.of_kind(Kind::Ingress)));
         }
         for reference in &affected.backends {
             self.emit_backend(reference, &mut delta, &mut affected.touched);
@@ -57,9 +58,9 @@ impl Translator {
         let (mut settings, problems) = GlobalSettings::parse(map.map(|map| &map.data));
         settings.runtime.default_certificate = self.default_certificate();
         if let Some((namespace, name)) = &self.config.configmap {
-            let key = NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap);
-            self.report(key, problems, false, affected);
+            affected.touched.insert(NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap));
         }
+        self.conditions.of_settings = problems;
         if settings.ingress != self.settings.ingress || self.emitted.settings.is_none() {
             affected.hosts.extend(self.index.hosts().cloned());
             affected.hosts.insert(HostPattern::Any);
@@ -77,9 +78,12 @@ impl Translator {
             Some(real) => {
                 let is_alias = real != *host;
                 let neighbours = self.neighbours(&real);
-                let translation = translate_host(&neighbours);
+                let mut translation = translate_host(&neighbours);
                 // The problems of an alias are those of the host that it stands for.
                 let problems = if is_alias { Vec::new() } else { translation.problems };
+                if is_alias && !self.has_certificate_for_alias(host, translation.host.tls.as_ref()) {
+                    translation.host.tls = None;
+                }
                 let is_needed = !translation.host.routes.is_empty() || translation.host.tls.is_some();
                 (is_needed.then_some(translation.host), problems)
             }
@@ -139,18 +143,16 @@ impl Translator {
         let is_used =
             self.index.is_certificate_used(reference) || self.default_certificate().as_ref() == Some(reference);
         let certificate = is_used.then(|| self.store.certificate(reference)).flatten();
-        match certificate {
-            Some(certificate) => {
-                self.emitted.certificates.insert(reference.clone());
-                delta.certificates.insert(reference.clone(), Some(certificate));
-            }
-            None => {
-                if self.emitted.certificates.remove(reference) {
-                    delta.certificates.insert(reference.clone(), None);
-                }
-            }
-        }
+        // What the Ingress is told can change although the certificate does not: a Secret was refused, or is gone.
         touched.extend(self.index.of_certificate(reference).map(|name| name.of_kind(Kind::Ingress)));
+        if self.emitted.certificates.get(reference) == certificate.as_ref() {
+            return;
+        }
+        match &certificate {
+            Some(certificate) => self.emitted.certificates.insert(reference.clone(), Arc::clone(certificate)),
+            None => self.emitted.certificates.remove(reference),
+        };
+        delta.certificates.insert(reference.clone(), certificate);
     }
 
     // === look-ups ===
@@ -158,35 +160,11 @@ impl Translator {
     fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
         let mut ingresses: Vec<&Arc<Ingress>> =
             self.index.of_host(host).filter_map(|name| self.store.ingresses.get(name)).collect();
-        // ingress-nginx: the oldest first; of equal age, `namespace/name` descending.
-        ingresses.sort_by_key(|ingress| (ingress.meta.created, Reverse(ingress.meta.key())));
+        ingresses.sort_by(|a, b| a.precedence(b));
         Neighbours { host, ingresses, defaults: &self.settings.ingress, default_backend: self.default_backend.as_ref() }
     }
 
-    /// The host that a name stands for: itself when an Ingress has a rule for it, else the host that it is an alias of.
-    fn real_host(&self, host: &HostPattern) -> Option<HostPattern> {
-        let is_ruled = self.index.of_host(host).next().is_some();
-        if is_ruled || *host == HostPattern::Any {
-            return Some(host.clone());
-        }
-        let mut owners: Vec<&Arc<Ingress>> =
-            self.index.of_alias(host).filter_map(|name| self.store.ingresses.get(name)).collect();
-        owners.sort_by_key(|ingress| (ingress.meta.created, Reverse(ingress.meta.key())));
-        owners.iter().find_map(|ingress| ingress.rules.first()).map(|rule| rule.host.clone())
-    }
-
-    /// An alias shows what its host does, so it changes with it.
-    fn close_over_aliases(&self, hosts: &mut BTreeSet<HostPattern>) {
-        let aliases: Vec<HostPattern> = hosts
-            .iter()
-            .flat_map(|host| self.index.of_host(host))
-            .filter_map(|name| self.store.ingresses.get(name))
-            .flat_map(|ingress| ingress.annotations.server_alias.iter().cloned())
-            .collect();
-        hosts.extend(aliases);
-    }
-
-    fn default_certificate(&self) -> Option<CertificateRef> {
+    pub(super) fn default_certificate(&self) -> Option<CertificateRef> {
         let reference = |(namespace, name): &(String, String)| CertificateRef {
             namespace: namespace.as_str().into(),
             name: name.as_str().into(),

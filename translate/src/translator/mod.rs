@@ -3,6 +3,7 @@
 //! Every step gives what a translation from scratch would give; a test makes random edits and compares.
 
 mod affected;
+mod aliases;
 mod conditions;
 mod emit;
 mod store;
@@ -93,8 +94,12 @@ impl Translator {
                     self.report(resource.key(), warnings, false, &mut affected);
                     self.put(*resource, &mut affected);
                 }
-                Change::Refuse(key, problems) => self.report(key, problems, true, &mut affected),
+                Change::Refuse(key, problems) => {
+                    self.touch_users(&key, &mut affected);
+                    self.report(key, problems, true, &mut affected);
+                }
                 Change::Remove(key) => {
+                    self.touch_users(&key, &mut affected);
                     self.conditions.reports.remove(&key);
                     affected.touched.insert(key.clone());
                     self.remove(&key, &mut affected);
@@ -230,6 +235,19 @@ impl Translator {
     fn remove_slice(&mut self, key: &NamespacedName, affected: &mut Affected) {
         if let Some(service) = self.store.remove_slice(key) {
             self.affect_service(&service, affected);
+        }
+    }
+
+    /// Those who use an object are told why they cannot: because it is refused, or because it is gone.
+    fn touch_users(&self, key: &ObjectKey, affected: &mut Affected) {
+        match key.kind {
+            Kind::Secret => affected.add_certificate(&key.namespaced_name()),
+            Kind::Service => {
+                let backends = self.index.backends_of_service(&key.namespace, &key.name);
+                let users = backends.flat_map(|backend| self.index.of_backend(backend));
+                affected.touched.extend(users.map(|user| user.of_kind(Kind::Ingress)));
+            }
+            _ => {}
         }
     }
 
