@@ -21,12 +21,24 @@ impl Translator {
 
     /// An alias shows what its host does, so it changes with it.
     pub(super) fn close_over_aliases(&self, hosts: &mut BTreeSet<HostPattern>) {
-        let aliases: Vec<HostPattern> = hosts
-            .iter()
-            .flat_map(|host| self.ingresses(self.index.of_host(host)))
-            .flat_map(|ingress| ingress.annotations.server_alias.iter().cloned())
-            .collect();
+        let aliases: Vec<HostPattern> = self.aliases_of(hosts.iter()).cloned().collect();
         hosts.extend(aliases);
+    }
+
+    /// The aliases whose TLS depends on these certificates: a host may have its certificate from one Ingress and its
+    /// aliases from another.
+    pub(super) fn aliases_with(&self, certificates: &BTreeSet<CertificateRef>) -> BTreeSet<HostPattern> {
+        if self.default_certificate().is_some_and(|default| certificates.contains(&default)) {
+            return self.index.aliases().cloned().collect();
+        }
+        let users = certificates.iter().flat_map(|certificate| self.ingresses(self.index.of_certificate(certificate)));
+        self.aliases_of(users.flat_map(Ingress::hosts)).cloned().collect()
+    }
+
+    /// The names that any Ingress of these hosts wants as aliases.
+    fn aliases_of<'a>(&'a self, hosts: impl Iterator<Item = &'a HostPattern>) -> impl Iterator<Item = &'a HostPattern> {
+        let ingresses = hosts.flat_map(|host| self.ingresses(self.index.of_host(host)));
+        ingresses.flat_map(|ingress| &ingress.annotations.server_alias)
     }
 
     /// Whether an alias has TLS. ingress-nginx gives it that of its host only where the certificate is for the alias too:
@@ -36,17 +48,6 @@ impl Translator {
         let default = self.default_certificate();
         let mut certificates = certificates.iter().chain(&default);
         certificates.any(|reference| self.store.certificate(reference).is_some_and(|found| found.names.cover(alias)))
-    }
-
-    /// The aliases whose TLS depends on these certificates.
-    pub(super) fn aliases_with<'a>(
-        &'a self,
-        certificates: &'a BTreeSet<CertificateRef>,
-    ) -> impl Iterator<Item = &'a HostPattern> {
-        let is_default = self.default_certificate().is_some_and(|default| certificates.contains(&default));
-        let users = certificates.iter().flat_map(|certificate| self.ingresses(self.index.of_certificate(certificate)));
-        let of_users = users.flat_map(|ingress| &ingress.annotations.server_alias);
-        of_users.chain(self.index.aliases().filter(move |_| is_default))
     }
 
     /// Tells why an alias does not stand for a host of its Ingress.

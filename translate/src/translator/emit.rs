@@ -38,7 +38,7 @@ impl Translator {
         if affected.settings {
             self.emit_settings(&mut delta, &mut affected);
         }
-        affected.hosts.extend(self.aliases_with(&affected.certificates).cloned());
+        affected.hosts.extend(self.aliases_with(&affected.certificates));
         self.close_over_aliases(&mut affected.hosts);
         for host in &affected.hosts {
             self.emit_host(host, &mut delta, &mut affected.touched);
