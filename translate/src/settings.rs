@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use routing::{Settings, TrustedProxies};
 
+use crate::ingress::annotations;
 use crate::problem::{Problem, Reason};
 
 /// All that the ConfigMap says.
@@ -27,6 +28,8 @@ pub(crate) struct IngressDefaults {
     pub(crate) preserve_trailing_slash: bool,
     /// `http-redirect-code`.
     pub(crate) http_redirect_code: u16,
+    /// Why the paths of every Ingress answer 503; empty when they do not.
+    pub(crate) denials: Vec<Box<str>>,
 }
 
 /// A key of the ConfigMap.
@@ -43,8 +46,19 @@ pub struct SettingKey {
 pub enum SettingState {
     /// It works, and a change is live at once.
     Live(Apply),
+    /// It restricts access and does not work: every Ingress answers 503 while it is set, for this reason.
+    Denies(When, &'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
+}
+
+/// Which values of a key restrict access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Every value but the empty one.
+    Set,
+    /// A true boolean.
+    True,
 }
 
 /// Writes a value into the settings; the error says what a value must be.
@@ -71,6 +85,14 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("upstream-keepalive-timeout", |v, s| seconds(v).map(|v| s.runtime.upstream_keepalive_timeout = v)),
     live("use-forwarded-headers", |v, s| boolean(v).map(|v| s.runtime.use_forwarded_headers = v)),
     live("use-http2", |v, s| boolean(v).map(|v| s.runtime.use_http2 = v)),
+    denies("block-cidrs", When::Set, "access lists are not evaluated yet"),
+    denies("block-referers", When::Set, "access lists are not evaluated yet"),
+    denies("block-user-agents", When::Set, "access lists are not evaluated yet"),
+    denies("denylist-source-range", When::Set, "access lists are not evaluated yet"),
+    denies("enable-modsecurity", When::True, "there is no web application firewall"),
+    denies("enable-owasp-modsecurity-crs", When::True, "there is no web application firewall"),
+    denies("global-auth-url", When::Set, "external authentication is not evaluated yet"),
+    denies("whitelist-source-range", When::Set, "access lists are not evaluated yet"),
     ignored("worker-processes", "threads are set by --threads"),
     ignored("worker-shutdown-timeout", "the drain limit is set by --drain-timeout"),
     ignored("reuse-port", "there is one set of sockets, shared by all threads"),
@@ -94,6 +116,10 @@ impl GlobalSettings {
                     field,
                     format_args!("key {name} has no effect: {why}"),
                 )),
+                Some(SettingState::Denies(when, why)) => when.holds(value.trim()).then(|| {
+                    settings.ingress.denials.push(format!("{name}: {why}").into());
+                    Problem::error(Reason::Denied, field, format_args!("key {name}: {why}; every Ingress answers 503"))
+                }),
                 Some(SettingState::Live(Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
                     Problem::error(
                         Reason::InvalidValue,
@@ -110,7 +136,23 @@ impl GlobalSettings {
 
 impl Default for IngressDefaults {
     fn default() -> Self {
-        Self { ssl_redirect: true, force_ssl_redirect: false, preserve_trailing_slash: false, http_redirect_code: 308 }
+        Self {
+            ssl_redirect: true,
+            force_ssl_redirect: false,
+            preserve_trailing_slash: false,
+            http_redirect_code: 308,
+            denials: Vec::new(),
+        }
+    }
+}
+
+impl When {
+    fn holds(self, text: &str) -> bool {
+        match self {
+            Self::Set => !text.is_empty(),
+            // What is no boolean is off in ingress-nginx too.
+            Self::True => boolean(text).unwrap_or(false),
+        }
     }
 }
 
@@ -124,6 +166,10 @@ const fn live(name: &'static str, apply: fn(&str, &mut GlobalSettings) -> Result
     SettingKey { name, state: SettingState::Live(Apply(apply)) }
 }
 
+const fn denies(name: &'static str, when: When, why: &'static str) -> SettingKey {
+    SettingKey { name, state: SettingState::Denies(when, why) }
+}
+
 const fn ignored(name: &'static str, why: &'static str) -> SettingKey {
     SettingKey { name, state: SettingState::Ignored(why) }
 }
@@ -131,11 +177,7 @@ const fn ignored(name: &'static str, why: &'static str) -> SettingKey {
 // === values ===
 
 fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("\"true\" or \"false\""),
-    }
+    annotations::boolean(text).map_err(|_| "\"true\" or \"false\"")
 }
 
 /// A number of seconds; the unit `s` may stand behind it.
@@ -149,7 +191,7 @@ fn positive(text: &str) -> Result<u32, &'static str> {
 }
 
 fn redirect_code(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|code| (300..400).contains(code)).ok_or("a code from 300 to 399")
+    text.parse().ok().filter(|code| matches!(code, 301 | 302 | 307 | 308)).ok_or("301, 302, 307 or 308")
 }
 
 fn header(text: &str) -> Result<http::HeaderName, &'static str> {

@@ -38,10 +38,14 @@ impl Ingress {
             rules.filter_map(|(index, rule)| parse_rule(rule, index, &annotations, &mut problems)).collect();
         let tls = tls.iter().flatten().enumerate();
         let tls: Vec<_> = tls.map(|(index, tls)| parse_tls(tls, index, &mut problems)).collect();
-        let default_backend =
-            default_backend.as_ref().and_then(|backend| parse_backend(backend, "spec.defaultBackend", &mut problems));
-        if rules.is_empty() && default_backend.is_none() && problems.errors.is_empty() {
-            problems.error(Reason::Malformed, "spec", "spec has neither rules nor a default backend");
+        let default_backend = default_backend
+            .as_ref()
+            .and_then(|backend| parse_backend(backend, "spec.defaultBackend", "it is left out", &mut problems));
+        if rules.is_empty() {
+            if default_backend.is_none() && problems.errors.is_empty() {
+                problems.error(Reason::Malformed, "spec", "spec has neither rules nor a Service as default backend");
+            }
+            warn_without_rules(&annotations, &mut problems);
         }
         let class_annotation = metadata.annotations.as_ref().and_then(|all| all.get(annotations::CLASS));
         let ingress = Self {
@@ -54,6 +58,24 @@ impl Ingress {
             annotations,
         };
         if problems.errors.is_empty() { Ok((ingress, problems.warnings)) } else { Err(problems.errors) }
+    }
+}
+
+/// ingress-nginx applies these to what a rule says, of which there is nothing.
+fn warn_without_rules(annotations: &Annotations, problems: &mut Problems) {
+    for (name, is_set) in [
+        ("app-root", annotations.app_root.is_some()),
+        ("force-ssl-redirect", annotations.force_ssl_redirect == Some(true)),
+        ("permanent-redirect", annotations.permanent_redirect.is_some()),
+        ("rewrite-target", annotations.rewrite_target.is_some()),
+        ("server-alias", !annotations.server_alias.is_empty()),
+        ("temporal-redirect", annotations.temporal_redirect.is_some()),
+        ("use-regex", annotations.use_regex),
+    ] {
+        if is_set {
+            let message = format_args!("annotation {name} has no effect on an Ingress without rules").to_string();
+            problems.warning(Reason::AnnotationIgnored, "metadata.annotations", message);
+        }
     }
 }
 
@@ -101,7 +123,7 @@ fn parse_path(
         );
         return None;
     }
-    let backend = parse_backend(backend, &format!("{field}.backend"), problems);
+    let backend = parse_backend(backend, &format!("{field}.backend"), "requests are answered with 503", problems);
     if annotations.forces_regex(written) {
         let pattern = RegexPattern::ingress_location(written);
         let pattern = problems.check(pattern, Reason::InvalidValue, path_field)?;
@@ -125,29 +147,37 @@ fn check_captures(annotations: &Annotations, pattern: &RegexPattern, field: &str
     let Some(target) = &annotations.rewrite_target else { return };
     if target.highest_group() > pattern.n_groups() {
         let message = format_args!(
-            "rewrite-target {:?} uses group ${}, but path {:?} has {} groups: the group is empty",
+            "rewrite-target {:?} uses group ${}, which path {:?} does not have: it is empty",
             target.as_str(),
             target.highest_group(),
             pattern.as_str(),
-            pattern.n_groups()
         )
         .to_string();
         problems.warning(Reason::InvalidValue, &format!("{field}.path"), message);
     }
 }
 
-fn parse_backend(backend: &networking::IngressBackend, field: &str, problems: &mut Problems) -> Option<IngressBackend> {
+fn parse_backend(
+    backend: &networking::IngressBackend,
+    field: &str,
+    otherwise: &str,
+    problems: &mut Problems,
+) -> Option<IngressBackend> {
     let networking::IngressBackend { resource, service } = backend;
     let Some(networking::IngressServiceBackend { name, port }) = service else {
         let message = match resource {
             Some(resource) => {
-                format!("backends of kind {} are not supported: requests are answered with 503", resource.kind)
+                format!("backends of kind {} are not supported: {otherwise}", resource.kind)
             }
-            None => "backend names no Service: requests are answered with 503".to_owned(),
+            None => format!("backend names no Service: {otherwise}"),
         };
         problems.warning(Reason::ServiceNotFound, field, message);
         return None;
     };
+    if name.is_empty() {
+        problems.error(Reason::InvalidValue, &format!("{field}.service.name"), "name is missing");
+        return None;
+    }
     let port = port.as_ref().and_then(|port| match port {
         networking::ServiceBackendPort { name: Some(name), number: None | Some(0) } if !name.is_empty() => {
             Some(PortRef::Name(name.as_str().into()))

@@ -12,6 +12,7 @@ use routing::{HostPattern, Template};
 
 pub use table::{ANNOTATIONS, AnnotationRow, State};
 pub use value::ValueError;
+pub(crate) use value::{boolean, is_url};
 
 use crate::problem::{Problem, Reason};
 
@@ -25,8 +26,8 @@ pub struct Annotations {
     pub ssl_redirect: Option<bool>,
     /// `force-ssl-redirect`; `None` leaves it to the settings.
     pub force_ssl_redirect: Option<bool>,
-    /// `preserve-trailing-slash`.
-    pub preserve_trailing_slash: bool,
+    /// `preserve-trailing-slash`; `None` leaves it to the settings.
+    pub preserve_trailing_slash: Option<bool>,
     /// `rewrite-target`.
     pub rewrite_target: Option<Template>,
     /// `use-regex`.
@@ -51,6 +52,8 @@ pub struct Annotations {
     pub canary: bool,
     /// Why the paths of the Ingress answer 503; empty when they do not.
     pub denials: Vec<Box<str>>,
+    /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.
+    pub host_denials: Vec<Box<str>>,
 }
 
 impl Annotations {
@@ -98,21 +101,25 @@ impl Annotations {
     }
 }
 
-/// The annotations under our prefixes, each name once: the prefix that stands first wins.
+/// The annotations under our prefixes, each name once: a value that says something wins, then the prefix that stands
+/// first, then the spelling of today.
 fn own<'a>(
     annotations: Option<&'a BTreeMap<String, String>>,
     prefixes: &[String],
 ) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
-    let mut own: BTreeMap<&str, (usize, &str, &str)> = BTreeMap::new();
+    let mut own: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    let mut ranks: BTreeMap<&str, (bool, usize, bool)> = BTreeMap::new();
     for (key, value) in annotations.into_iter().flatten() {
         let Some((prefix, name)) = key.split_once('/') else { continue };
-        let Some(rank) = prefixes.iter().position(|known| known == prefix) else { continue };
-        let entry = own.entry(name).or_insert((rank, key, value));
-        if rank < entry.0 {
-            *entry = (rank, key, value);
+        let Some(prefix) = prefixes.iter().position(|known| known == prefix) else { continue };
+        let canonical = table::canonical(name);
+        let rank = (value.trim().is_empty(), prefix, name != canonical);
+        if ranks.get(canonical).is_none_or(|known| rank < *known) {
+            ranks.insert(canonical, rank);
+            own.insert(canonical, (key, value));
         }
     }
-    own.into_iter().map(|(name, (_, key, value))| (key, name, value))
+    own.into_iter().map(|(name, (key, value))| (key, name, value))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::Annotations;
 use super::value::{self, ValueError};
 use crate::problem::{Problem, Reason};
-use State::{Denies, Done, Warns};
+use State::{Denies, DeniesHost, Done, Warns};
 
 /// An annotation.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub enum State {
     Done(fn(&str, &mut Annotations) -> Result<(), ValueError>),
     /// It restricts access and does not work: the paths of the Ingress answer 503 with this reason.
     Denies(When, &'static str),
+    /// The same, but what it restricts is the whole host: so do the paths of every Ingress there.
+    DeniesHost(When, &'static str),
     /// It is harmless when absent: it has no effect, for this reason.
     Warns(&'static str),
 }
@@ -31,12 +33,16 @@ pub enum State {
 /// Which values of an annotation restrict access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Every value.
-    Always,
+    /// Every value, the empty one too: ingress-nginx denies what has an empty list of networks.
+    Present,
+    /// Every value but the empty one, which is as good as none.
+    Set,
     /// A true boolean.
     True,
-    /// `on`.
+    /// `on`, and whatever else is not `off`.
     On,
+    /// A number above 0, which stands for no limit.
+    Positive,
 }
 
 /// Spellings that ingress-nginx still accepts.
@@ -51,8 +57,8 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("app-root", Done(|v, a| store(&mut a.app_root, value::app_root(v).map(Some)))),
     row("ssl-redirect", Done(|v, a| store(&mut a.ssl_redirect, value::boolean(v).map(Some)))),
     row("force-ssl-redirect", Done(|v, a| store(&mut a.force_ssl_redirect, value::boolean(v).map(Some)))),
-    row("preserve-trailing-slash", Done(|v, a| store(&mut a.preserve_trailing_slash, value::boolean(v)))),
-    row("permanent-redirect", Done(|v, a| store(&mut a.permanent_redirect, value::redirect_url(v).map(Some)))),
+    row("preserve-trailing-slash", Done(|v, a| store(&mut a.preserve_trailing_slash, value::boolean(v).map(Some)))),
+    row("permanent-redirect", Done(|v, a| store(&mut a.permanent_redirect, value::redirect_url_or_path(v).map(Some)))),
     row(
         "permanent-redirect-code",
         Done(|v, a| store(&mut a.permanent_redirect_code, value::redirect_code(v).map(Some))),
@@ -100,7 +106,7 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("fastcgi-params-configmap", Warns("has no effect yet")),
     row("custom-headers", Warns("has no effect yet")),
     // TLS to the upstream.
-    row("proxy-ssl-secret", Denies(When::Always, "certificates towards upstreams are not supported yet")),
+    row("proxy-ssl-secret", Denies(When::Set, "certificates towards upstreams are not supported yet")),
     row("proxy-ssl-verify", Denies(When::On, "certificates of upstreams are not verified yet")),
     row("proxy-ssl-verify-depth", Warns("has no effect yet")),
     row("proxy-ssl-name", Warns("has no effect yet")),
@@ -111,35 +117,35 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("ssl-passthrough", Denies(When::True, "TLS is not passed through yet")),
     row("ssl-ciphers", Warns("has no effect yet")),
     row("ssl-prefer-server-ciphers", Warns("has no effect yet")),
-    row("auth-tls-secret", Denies(When::Always, "client certificates are not verified yet")),
-    row("auth-tls-verify-client", Denies(When::Always, "client certificates are not verified yet")),
-    row("auth-tls-verify-depth", Denies(When::Always, "client certificates are not verified yet")),
-    row("auth-tls-error-page", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-secret", DeniesHost(When::Set, "client certificates are not verified yet")),
+    row("auth-tls-verify-client", Denies(When::On, "client certificates are not verified yet")),
+    row("auth-tls-verify-depth", Denies(When::Set, "client certificates are not verified yet")),
+    row("auth-tls-error-page", Denies(When::Set, "client certificates are not verified yet")),
     row("auth-tls-pass-certificate-to-upstream", Denies(When::True, "client certificates are not verified yet")),
-    row("auth-tls-match-cn", Denies(When::Always, "client certificates are not verified yet")),
+    row("auth-tls-match-cn", Denies(When::Set, "client certificates are not verified yet")),
     // Authentication and access.
-    row("auth-type", Denies(When::Always, "basic authentication is not evaluated yet")),
-    row("auth-secret", Denies(When::Always, "basic authentication is not evaluated yet")),
-    row("auth-secret-type", Denies(When::Always, "basic authentication is not evaluated yet")),
-    row("auth-realm", Denies(When::Always, "basic authentication is not evaluated yet")),
-    row("auth-url", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-signin", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-signin-redirect-param", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-method", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-response-headers", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-request-redirect", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-proxy-set-headers", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-cache-key", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-cache-duration", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-type", Denies(When::Set, "basic authentication is not evaluated yet")),
+    row("auth-secret", Denies(When::Set, "basic authentication is not evaluated yet")),
+    row("auth-secret-type", Denies(When::Set, "basic authentication is not evaluated yet")),
+    row("auth-realm", Denies(When::Set, "basic authentication is not evaluated yet")),
+    row("auth-url", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-signin", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-signin-redirect-param", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-method", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-response-headers", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-request-redirect", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-proxy-set-headers", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-cache-key", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-cache-duration", Denies(When::Set, "external authentication is not evaluated yet")),
     row("auth-always-set-cookie", Denies(When::True, "external authentication is not evaluated yet")),
-    row("auth-keepalive", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-keepalive", Denies(When::Set, "external authentication is not evaluated yet")),
     row("auth-keepalive-share-vars", Denies(When::True, "external authentication is not evaluated yet")),
-    row("auth-keepalive-requests", Denies(When::Always, "external authentication is not evaluated yet")),
-    row("auth-keepalive-timeout", Denies(When::Always, "external authentication is not evaluated yet")),
+    row("auth-keepalive-requests", Denies(When::Set, "external authentication is not evaluated yet")),
+    row("auth-keepalive-timeout", Denies(When::Set, "external authentication is not evaluated yet")),
     row("enable-global-auth", Warns("does nothing: there is no global authentication to opt out of")),
-    row("satisfy", Denies(When::Always, "alternatives of restrictions are not evaluated yet")),
-    row("allowlist-source-range", Denies(When::Always, "access lists are not evaluated yet")),
-    row("denylist-source-range", Denies(When::Always, "access lists are not evaluated yet")),
+    row("satisfy", Denies(When::Set, "alternatives of restrictions are not evaluated yet")),
+    row("allowlist-source-range", Denies(When::Present, "access lists are not evaluated yet")),
+    row("denylist-source-range", Denies(When::Present, "access lists are not evaluated yet")),
     // CORS.
     row("enable-cors", Warns("has no effect yet")),
     row("cors-allow-origin", Warns("has no effect yet")),
@@ -149,9 +155,9 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("cors-allow-credentials", Warns("has no effect yet")),
     row("cors-max-age", Warns("has no effect yet")),
     // Rate limits.
-    row("limit-rps", Denies(When::Always, "rate limits are not enforced yet")),
-    row("limit-rpm", Denies(When::Always, "rate limits are not enforced yet")),
-    row("limit-connections", Denies(When::Always, "rate limits are not enforced yet")),
+    row("limit-rps", Denies(When::Positive, "rate limits are not enforced yet")),
+    row("limit-rpm", Denies(When::Positive, "rate limits are not enforced yet")),
+    row("limit-connections", Denies(When::Positive, "rate limits are not enforced yet")),
     row("limit-burst-multiplier", Warns("has no effect yet")),
     row("limit-rate", Warns("has no effect yet")),
     row("limit-rate-after", Warns("has no effect yet")),
@@ -191,40 +197,59 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("enable-modsecurity", Denies(When::True, "there is no web application firewall")),
     row("enable-owasp-core-rules", Denies(When::True, "there is no web application firewall")),
     row("modsecurity-transaction-id", Warns("does nothing: there is no web application firewall")),
-    row("modsecurity-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    row("modsecurity-snippet", Denies(When::Set, "text from an object never becomes configuration")),
     // Snippets.
-    row("configuration-snippet", Denies(When::Always, "text from an object never becomes configuration")),
-    row("server-snippet", Denies(When::Always, "text from an object never becomes configuration")),
-    row("auth-snippet", Denies(When::Always, "text from an object never becomes configuration")),
-    row("stream-snippet", Denies(When::Always, "text from an object never becomes configuration")),
+    row("configuration-snippet", Denies(When::Set, "text from an object never becomes configuration")),
+    row("server-snippet", Denies(When::Set, "text from an object never becomes configuration")),
+    row("auth-snippet", Denies(When::Set, "text from an object never becomes configuration")),
+    row("stream-snippet", Denies(When::Set, "text from an object never becomes configuration")),
 ];
 
 /// The row of an annotation, by its name without prefix.
 pub(super) fn find(name: &str) -> Option<&'static AnnotationRow> {
     static BY_NAME: LazyLock<HashMap<&str, &AnnotationRow>> =
         LazyLock::new(|| ANNOTATIONS.iter().map(|row| (row.name, row)).collect());
-    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     BY_NAME.get(name).copied()
 }
 
+/// The name that another spelling stands for; every other name stands for itself.
+pub(super) fn canonical(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name)
+}
+
 impl AnnotationRow {
-    /// Applies a value; returns a warning for its author, without its field.
+    /// Applies a value; returns a problem for its author, without its field.
     pub(super) fn apply(&self, text: &str, annotations: &mut Annotations) -> Result<Option<Problem>, ValueError> {
         let name = self.name;
+        let ignored = |why: &str| {
+            let message = format_args!("annotation {name} {why}").to_string();
+            Ok(Some(Problem::warning(Reason::AnnotationIgnored, "", message)))
+        };
+        if text.trim().is_empty() && !matches!(self.state, Denies(When::Present, _)) {
+            // Charts often leave an empty value behind. To ingress-nginx it is none.
+            return ignored("is empty and has no effect");
+        }
         match self.state {
             Done(_) if text.contains(['\n', '\r']) => Err(ValueError::LineBreak),
-            Done(parse) => parse(text, annotations).map(|()| None),
+            Done(parse) => {
+                let n_denials = annotations.denials.len();
+                parse(text, annotations)?;
+                Ok(annotations.denials.get(n_denials).map(|why| denied(why, "this Ingress")))
+            }
             Denies(when, why) if when.holds(text)? => {
-                annotations.denials.push(format!("{name}: {why}").into());
-                let message =
-                    format_args!("annotation {name}: {why}; the paths of this Ingress answer 503").to_string();
-                Ok(Some(Problem::error(Reason::Denied, "", message)))
+                let why = format!("{name}: {why}");
+                let problem = denied(&why, "this Ingress");
+                annotations.denials.push(why.into());
+                Ok(Some(problem))
             }
-            Denies(..) => Ok(None),
-            Warns(why) => {
-                let message = format_args!("annotation {name} {why}").to_string();
-                Ok(Some(Problem::warning(Reason::AnnotationIgnored, "", message)))
+            DeniesHost(when, why) if when.holds(text)? => {
+                let why = format!("{name}: {why}");
+                let problem = denied(&why, "every Ingress of its hosts");
+                annotations.host_denials.push(why.into());
+                Ok(Some(problem))
             }
+            Denies(..) | DeniesHost(..) => Ok(None),
+            Warns(why) => ignored(why),
         }
     }
 }
@@ -232,11 +257,16 @@ impl AnnotationRow {
 impl When {
     fn holds(self, text: &str) -> Result<bool, ValueError> {
         match self {
-            Self::Always => Ok(true),
+            Self::Present | Self::Set => Ok(true),
             Self::True => value::boolean(text),
             Self::On => Ok(text.trim() != "off"),
+            Self::Positive => Ok(value::number(text)? > 0),
         }
     }
+}
+
+fn denied(why: &str, whose: &str) -> Problem {
+    Problem::error(Reason::Denied, "", format_args!("annotation {why}; the paths of {whose} answer 503"))
 }
 
 const fn row(name: &'static str, state: State) -> AnnotationRow {

@@ -1,1 +1,462 @@
+use super::*;
+use crate::problem::Severity;
 
+const NGINX: &str = "nginx.ingress.kubernetes.io";
+const PENSTOCK: &str = "penstock.dev";
+
+/// An annotation that works: values that ingress-nginx's grammar accepts, and values that it does not.
+struct Works {
+    name: &'static str,
+    accepted: &'static [&'static str],
+    refused: &'static [&'static str],
+}
+
+/// An annotation that restricts access: a value that asks for the restriction, and those that do not.
+struct Restricts {
+    name: &'static str,
+    activating: &'static str,
+    idle: &'static [&'static str],
+}
+
+const BOOLEANS: &[&str] = &["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
+const NO_BOOLEANS: &[&str] = &["yes", "no", "on", "off", "tRUE", "truE", "2", "-1", "true ", " true", "\"true\""];
+const CODES: &[&str] = &["301", "302", "303", "307", "308", "300"];
+const NO_CODES: &[&str] = &["200", "299", "304", "305", "306", "309", "400", "-301", "301.0", "0x12d", "3xx", "70000"];
+const URLS: &[&str] = &[
+    "https://www.example.org",
+    "http://example.org:8080/a/b?c=d&e=f,g",
+    "HTTPS://Example.org/~user/",
+    "https://$host$request_uri",
+    "$scheme://example.org$uri?from=$arg_q",
+    "https://example.org/../x",
+];
+const NO_URLS: &[&str] = &[
+    "www.example.org",
+    "ftp://example.org",
+    "javascript://example.org",
+    "https:/example.org",
+    "https://example.org/a b",
+    "https://example.org/\u{fc}",
+    "https://example.org/$no_such_variable",
+    "https://example.org/$",
+    "$host/x",
+];
+
+const DONE: &[Works] = &[
+    Works {
+        name: "rewrite-target",
+        accepted: &["/", "/$1", "/a-b._~c/$2:$1", "$1", "/$request_uri", "/../../etc", "https://example.org/$1"],
+        // What starts with neither is never a path; what is no variable ends nginx.
+        refused: &["a/$1", "/$", "/$nothing", "/a b", "/?x=1", "/%20", "/\u{fc}", "/a\\b", "/(.*)", "/a|b", "/*"],
+    },
+    Works { name: "use-regex", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works {
+        name: "app-root",
+        accepted: &["/", "/app1", "/a/b-c_d.e~f:g", "/$host", "//x"],
+        refused: &["app1", "https://example.org/", "/a?b", "/a b", "/$", "/$nothing", "/\u{fc}", "/a\\b"],
+    },
+    Works { name: "ssl-redirect", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "force-ssl-redirect", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "preserve-trailing-slash", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "permanent-redirect", accepted: URLS, refused: NO_URLS },
+    Works { name: "permanent-redirect-code", accepted: CODES, refused: NO_CODES },
+    Works { name: "temporal-redirect", accepted: URLS, refused: NO_URLS },
+    Works { name: "temporal-redirect-code", accepted: CODES, refused: NO_CODES },
+    Works {
+        name: "server-alias",
+        accepted: &["a.example.com", "a.example.com,b.example.com", " *.example.com , A.example.com. ,", "a_b.c"],
+        refused: &["~^www\\d+\\.example\\.com$", "*", "a.*.com", "*a.com", "a..b", "a b", "a:80", "a/b", "\u{fc}.de"],
+    },
+    Works {
+        name: "default-backend",
+        accepted: &["web", "a-1", "a"],
+        refused: &["Web", "web-", "-web", "a.b", "team/web", "web:80", " web"],
+    },
+    Works {
+        name: "backend-protocol",
+        accepted: &["HTTP", "https", "AUTO_HTTP", "Grpc", " GRPCS "],
+        refused: &["H2C", "AJP", "HTTP/2", "HTTP,HTTPS", "TCP"],
+    },
+    Works { name: "canary", accepted: BOOLEANS, refused: NO_BOOLEANS },
+];
+
+const DENIES: &[Restricts] = &[
+    Restricts { name: "proxy-ssl-secret", activating: "default/ca", idle: &["", " "] },
+    Restricts { name: "proxy-ssl-verify", activating: "on", idle: &["off", ""] },
+    Restricts { name: "ssl-passthrough", activating: "true", idle: &["false", "0", ""] },
+    Restricts { name: "auth-tls-secret", activating: "default/clients", idle: &[""] },
+    Restricts { name: "auth-tls-verify-client", activating: "optional", idle: &["off", ""] },
+    Restricts { name: "auth-tls-verify-depth", activating: "2", idle: &[""] },
+    Restricts { name: "auth-tls-error-page", activating: "https://example.org/", idle: &[""] },
+    Restricts { name: "auth-tls-pass-certificate-to-upstream", activating: "true", idle: &["false", ""] },
+    Restricts { name: "auth-tls-match-cn", activating: "CN=client", idle: &[""] },
+    Restricts { name: "auth-type", activating: "basic", idle: &[""] },
+    Restricts { name: "auth-secret", activating: "users", idle: &[""] },
+    Restricts { name: "auth-secret-type", activating: "auth-map", idle: &[""] },
+    Restricts { name: "auth-realm", activating: "Members; only", idle: &[""] },
+    Restricts { name: "auth-url", activating: "https://auth.example.com/verify", idle: &[""] },
+    Restricts { name: "auth-signin", activating: "https://auth.example.com/login", idle: &[""] },
+    Restricts { name: "auth-signin-redirect-param", activating: "rd", idle: &[""] },
+    Restricts { name: "auth-method", activating: "POST", idle: &[""] },
+    Restricts { name: "auth-response-headers", activating: "X-User", idle: &[""] },
+    Restricts { name: "auth-request-redirect", activating: "https://example.org/", idle: &[""] },
+    Restricts { name: "auth-proxy-set-headers", activating: "default/headers", idle: &[""] },
+    Restricts { name: "auth-cache-key", activating: "$remote_user", idle: &[""] },
+    Restricts { name: "auth-cache-duration", activating: "200 5m", idle: &[""] },
+    Restricts { name: "auth-always-set-cookie", activating: "true", idle: &["false", ""] },
+    Restricts { name: "auth-keepalive", activating: "10", idle: &[""] },
+    Restricts { name: "auth-keepalive-share-vars", activating: "true", idle: &["false", ""] },
+    Restricts { name: "auth-keepalive-requests", activating: "100", idle: &[""] },
+    Restricts { name: "auth-keepalive-timeout", activating: "60", idle: &[""] },
+    Restricts { name: "satisfy", activating: "any", idle: &[""] },
+    // An empty list denies in ingress-nginx too.
+    Restricts { name: "allowlist-source-range", activating: "10.0.0.0/8", idle: &[] },
+    Restricts { name: "denylist-source-range", activating: "", idle: &[] },
+    Restricts { name: "limit-rps", activating: "10", idle: &["0", "-1", ""] },
+    Restricts { name: "limit-rpm", activating: "100", idle: &["0", ""] },
+    Restricts { name: "limit-connections", activating: "1", idle: &["0", ""] },
+    Restricts { name: "enable-modsecurity", activating: "true", idle: &["false", ""] },
+    Restricts { name: "enable-owasp-core-rules", activating: "True", idle: &["f", ""] },
+    Restricts { name: "modsecurity-snippet", activating: "SecRuleEngine On\n", idle: &[""] },
+    Restricts { name: "configuration-snippet", activating: "deny all;\n", idle: &["", "\n"] },
+    Restricts { name: "server-snippet", activating: "location /x {\n  deny all;\n}\n", idle: &[""] },
+    Restricts { name: "auth-snippet", activating: "proxy_set_header X y;", idle: &[""] },
+    Restricts { name: "stream-snippet", activating: "server {}", idle: &[""] },
+];
+
+const WARNS: &[&str] = &[
+    "from-to-www-redirect",
+    "relative-redirects",
+    "use-port-in-redirects",
+    "custom-http-errors",
+    "disable-proxy-intercept-errors",
+    "service-upstream",
+    "upstream-vhost",
+    "x-forwarded-prefix",
+    "load-balance",
+    "upstream-hash-by",
+    "upstream-hash-by-subset",
+    "upstream-hash-by-subset-size",
+    "proxy-connect-timeout",
+    "proxy-send-timeout",
+    "proxy-read-timeout",
+    "proxy-next-upstream",
+    "proxy-next-upstream-tries",
+    "proxy-next-upstream-timeout",
+    "proxy-body-size",
+    "proxy-request-buffering",
+    "proxy-buffering",
+    "proxy-buffer-size",
+    "proxy-buffers-number",
+    "proxy-busy-buffers-size",
+    "proxy-max-temp-file-size",
+    "client-body-buffer-size",
+    "proxy-http-version",
+    "proxy-cookie-domain",
+    "proxy-cookie-path",
+    "proxy-redirect-from",
+    "proxy-redirect-to",
+    "connection-proxy-header",
+    "http2-push-preload",
+    "fastcgi-index",
+    "fastcgi-params-configmap",
+    "custom-headers",
+    "proxy-ssl-verify-depth",
+    "proxy-ssl-name",
+    "proxy-ssl-server-name",
+    "proxy-ssl-ciphers",
+    "proxy-ssl-protocols",
+    "ssl-ciphers",
+    "ssl-prefer-server-ciphers",
+    "enable-global-auth",
+    "enable-cors",
+    "cors-allow-origin",
+    "cors-allow-methods",
+    "cors-allow-headers",
+    "cors-expose-headers",
+    "cors-allow-credentials",
+    "cors-max-age",
+    "limit-burst-multiplier",
+    "limit-rate",
+    "limit-rate-after",
+    "limit-allowlist",
+    "affinity",
+    "affinity-mode",
+    "affinity-canary-behavior",
+    "session-cookie-name",
+    "session-cookie-path",
+    "session-cookie-domain",
+    "session-cookie-samesite",
+    "session-cookie-conditional-samesite-none",
+    "session-cookie-max-age",
+    "session-cookie-expires",
+    "session-cookie-secure",
+    "session-cookie-change-on-failure",
+    "canary-by-header",
+    "canary-by-header-value",
+    "canary-by-header-pattern",
+    "canary-by-cookie",
+    "canary-weight",
+    "canary-weight-total",
+    "mirror-target",
+    "mirror-request-body",
+    "mirror-host",
+    "enable-access-log",
+    "enable-rewrite-log",
+    "enable-opentelemetry",
+    "opentelemetry-trust-incoming-span",
+    "opentelemetry-operation-name",
+    "modsecurity-transaction-id",
+];
+
+type Parsed = Result<(Arc<Annotations>, Vec<Problem>), Vec<Problem>>;
+
+fn parse(pairs: &[(&str, &str)]) -> Parsed {
+    let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Annotations::parse(Some(&annotations), &[NGINX.to_owned(), PENSTOCK.to_owned()])
+}
+
+fn parse_one(name: &str, value: &str) -> Parsed {
+    parse(&[(&format!("{NGINX}/{name}"), value)])
+}
+
+#[track_caller]
+fn assert_refused(name: &str, value: &str) {
+    let problems = parse_one(name, value).expect_err(&format!("{name}: {value:?} is accepted"));
+    let [problem] = &problems[..] else { panic!("{name}: {problems:?}") };
+    assert_eq!(problem.reason, Reason::AnnotationParsingFailed);
+    assert_eq!(problem.severity, Severity::Error);
+    assert_eq!(problem.field, format!("metadata.annotations[{NGINX}/{name}]"));
+    assert!(!problem.message.contains('\n') && problem.message.len() < 4096, "{problem}");
+}
+
+#[test]
+fn every_annotation_of_ingress_nginx_is_in_the_state_that_is_asked_for() {
+    let of_state = |is_of: fn(&State) -> bool| -> Vec<&str> {
+        let mut names: Vec<_> = ANNOTATIONS.iter().filter(|row| is_of(&row.state)).map(|row| row.name).collect();
+        names.sort_unstable();
+        names
+    };
+    let sorted = |names: Vec<&'static str>| -> Vec<&str> {
+        let mut names = names;
+        names.sort_unstable();
+        names
+    };
+    let done = sorted(DONE.iter().map(|row| row.name).collect());
+    let denies = sorted(DENIES.iter().map(|row| row.name).collect());
+    let warns = sorted(WARNS.to_vec());
+    assert_eq!(of_state(|state| matches!(state, State::Done(_))), done);
+    assert_eq!(of_state(|state| matches!(state, State::Denies(..) | State::DeniesHost(..))), denies);
+    assert_eq!(of_state(|state| matches!(state, State::Warns(_))), warns);
+    let mut all = [done, denies, warns].concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 136);
+}
+
+#[test]
+fn a_value_of_the_grammar_is_accepted_and_leaves_its_trace() {
+    for Works { name, accepted, refused: _ } in DONE {
+        for value in *accepted {
+            let (_, warnings) = parse_one(name, value).unwrap_or_else(|error| panic!("{name}: {value:?}: {error:?}"));
+            assert_eq!(warnings, [], "{name}: {value:?}");
+        }
+        let traces: Vec<_> = accepted.iter().filter_map(|value| parse_one(name, value).ok()).collect();
+        assert!(traces.iter().any(|(parsed, _)| **parsed != Annotations::default()), "{name} does nothing");
+    }
+}
+
+#[test]
+fn a_value_out_of_the_grammar_refuses_the_object() {
+    for Works { name, accepted: _, refused } in DONE {
+        refused.iter().for_each(|value| assert_refused(name, value));
+    }
+}
+
+#[test]
+fn no_accepted_value_can_be_extended_into_configuration() {
+    let injections =
+        ["\n", "\r", "\r\n", ";", "}", "{", "$(", "${", "\"", "'", "#", "\0", " ", "\t", "\u{7f}", "`", "|", "<", "\\"];
+    for Works { name, accepted, refused: _ } in DONE {
+        for injection in injections {
+            for end in ["", " return 200;", "\nx"] {
+                let value = format!("{}{injection}{end}", accepted[0]);
+                // White space around a protocol is cut off, as it is in ingress-nginx.
+                if *name == "backend-protocol" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
+                    continue;
+                }
+                // So it is around each name of a list.
+                if *name == "server-alias" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
+                    continue;
+                }
+                assert_refused(name, &value);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_break_is_refused_wherever_it_stands() {
+    for Works { name, accepted, refused: _ } in DONE {
+        for value in [format!("\n{}", accepted[0]), format!("{}\n", accepted[0]), format!("{}\r", accepted[0])] {
+            assert_refused(name, &value);
+        }
+    }
+}
+
+#[test]
+fn a_value_of_64_kib_is_read_or_refused() {
+    let long = "a".repeat(64 << 10);
+    for Works { name, .. } in DONE {
+        match *name {
+            "rewrite-target" | "app-root" => assert!(parse_one(name, &format!("/{long}")).is_ok(), "{name}"),
+            "permanent-redirect" | "temporal-redirect" => {
+                assert!(parse_one(name, &format!("https://{long}")).is_ok(), "{name}");
+            }
+            _ => assert_refused(name, &long),
+        }
+        assert_refused(name, &"$".repeat(64 << 10));
+        assert_refused(name, &"\u{fc}".repeat(32 << 10));
+    }
+    for name in DENIES.iter().map(|row| row.name).chain(WARNS.iter().copied()) {
+        // A boolean or a number is refused; everything else is not looked at.
+        if let Ok((_, warnings)) = parse_one(name, &long) {
+            assert!(warnings.iter().all(|warning| warning.message.len() < 1000), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_annotation_that_restricts_access_denies_by_its_activating_values_only() {
+    for Restricts { name, activating, idle } in DENIES {
+        let (parsed, problems) = parse_one(name, activating).unwrap();
+        let is_of_host = *name == "auth-tls-secret";
+        assert_eq!(
+            (parsed.denials.len(), parsed.host_denials.len()),
+            if is_of_host { (0, 1) } else { (1, 0) },
+            "{name}"
+        );
+        let [problem] = &problems[..] else { panic!("{name}: {problems:?}") };
+        assert_eq!((problem.reason, problem.severity), (Reason::Denied, Severity::Error), "{name}");
+        assert!(problem.message.contains(name), "{problem}");
+        for value in *idle {
+            let (parsed, problems) = parse_one(name, value).unwrap();
+            assert_eq!(*parsed, Annotations::default(), "{name}: {value:?}");
+            assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{name}: {value:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restriction_that_cannot_be_read_refuses_the_object() {
+    for (name, value) in [
+        ("ssl-passthrough", "yes"),
+        ("enable-modsecurity", "on"),
+        ("auth-always-set-cookie", "maybe"),
+        ("limit-rps", "ten"),
+        ("limit-rpm", "1.5"),
+    ] {
+        assert_refused(name, value);
+    }
+}
+
+#[test]
+fn fastcgi_is_known_and_denied() {
+    let (parsed, problems) = parse_one("backend-protocol", "fcgi").unwrap();
+    assert_eq!(parsed.denials.len(), 1);
+    assert_eq!(problems[0].reason, Reason::Denied);
+}
+
+#[test]
+fn a_harmless_annotation_warns_and_does_nothing_whatever_its_value() {
+    for name in WARNS {
+        for value in ["", "x", "true", "a\nb", "; }"] {
+            let (parsed, problems) = parse_one(name, value).unwrap();
+            assert_eq!(*parsed, Annotations::default(), "{name}");
+            let [problem] = &problems[..] else { panic!("{name}: {problems:?}") };
+            assert_eq!((problem.reason, problem.severity), (Reason::AnnotationIgnored, Severity::Warning), "{name}");
+            assert!(problem.message.contains(name), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_value_is_none() {
+    for Works { name, .. } in DONE {
+        for value in ["", " ", "\n"] {
+            let (parsed, problems) = parse_one(name, value).unwrap();
+            assert_eq!(*parsed, Annotations::default(), "{name}");
+            assert_eq!(problems[0].reason, Reason::AnnotationIgnored, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_name_under_a_prefix_of_ours_warns() {
+    let (parsed, problems) = parse(&[
+        ("nginx.ingress.kubernetes.io/rewrite-targets", "/"),
+        ("nginx.ingress.kubernetes.io/", "x"),
+        ("penstock.dev/Rewrite-Target", "/"),
+        ("nginx.ingress.kubernetes.io.example/use-regex", "true"),
+        ("example.com/use-regex", "true"),
+        ("use-regex", "true"),
+        ("kubernetes.io/ingress.class", "nginx"),
+    ])
+    .unwrap();
+    assert_eq!(*parsed, Annotations::default());
+    let fields: Vec<_> = problems.iter().map(|problem| (problem.reason, problem.field.as_str())).collect();
+    assert_eq!(
+        fields,
+        [
+            (Reason::AnnotationUnknown, "metadata.annotations[nginx.ingress.kubernetes.io/]"),
+            (Reason::AnnotationUnknown, "metadata.annotations[penstock.dev/Rewrite-Target]"),
+            (Reason::AnnotationUnknown, "metadata.annotations[nginx.ingress.kubernetes.io/rewrite-targets]"),
+        ]
+    );
+}
+
+#[test]
+fn the_prefix_that_stands_first_wins() {
+    let both = [("penstock.dev/app-root", "/penstock"), ("nginx.ingress.kubernetes.io/app-root", "/nginx")];
+    let root = |pairs: &[(&str, &str)]| parse(pairs).unwrap().0.app_root.clone().unwrap().as_str().to_owned();
+    assert!(root(&both).ends_with("/nginx"));
+    assert!(root(&both[..1]).ends_with("/penstock"));
+    assert!(root(&[both[0], ("nginx.ingress.kubernetes.io/app-root", "")]).ends_with("/penstock"));
+    // What loses is not looked at.
+    assert!(parse(&[both[1], ("penstock.dev/app-root", "not a path")]).is_ok());
+    assert!(parse(&[both[0], ("nginx.ingress.kubernetes.io/app-root", "not a path")]).is_err());
+}
+
+#[test]
+fn an_older_spelling_is_the_same_annotation() {
+    for (old, new) in [("whitelist-source-range", "allowlist-source-range"), ("limit-whitelist", "limit-allowlist")] {
+        let (by_old, problems) = parse_one(old, "10.0.0.0/8").unwrap();
+        assert!(problems[0].field.contains(old) && problems[0].message.contains(new), "{problems:?}");
+        assert_eq!(by_old, parse_one(new, "10.0.0.0/8").unwrap().0);
+    }
+    let (both, problems) = parse(&[
+        ("nginx.ingress.kubernetes.io/whitelist-source-range", "10.0.0.0/8"),
+        ("nginx.ingress.kubernetes.io/allowlist-source-range", "192.0.2.0/24"),
+    ])
+    .unwrap();
+    assert_eq!((both.denials.len(), problems.len()), (1, 1));
+}
+
+#[test]
+fn every_bad_value_is_told_at_once() {
+    let problems = parse(&[
+        ("nginx.ingress.kubernetes.io/use-regex", "yes"),
+        ("nginx.ingress.kubernetes.io/app-root", "app"),
+        ("penstock.dev/canary", "no"),
+        ("nginx.ingress.kubernetes.io/auth-url", "https://auth.example.com"),
+    ])
+    .unwrap_err();
+    assert_eq!(problems.len(), 3);
+}
+
+#[test]
+fn ingresses_without_annotations_share_one_value() {
+    let first = Annotations::parse(None, &[]).unwrap().0;
+    let second = parse(&[("example.com/x", "y")]).unwrap().0;
+    assert!(Arc::ptr_eq(&first, &second));
+}

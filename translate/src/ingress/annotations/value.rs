@@ -9,8 +9,11 @@ pub enum ValueError {
     /// Not a boolean.
     #[error("{0:?} is not a boolean; use \"true\" or \"false\"")]
     Bool(String),
+    /// Not a number.
+    #[error("{0:?} is not a whole number")]
+    Number(String),
     /// Not a redirect code.
-    #[error("{0:?} is not a redirect code from 300 to 399")]
+    #[error("{0:?} is not a redirect code; use 301, 302, 303, 307 or 308")]
     RedirectCode(String),
     /// Not a URL that a client can be sent to.
     #[error("{0:?} is not an http or https URL")]
@@ -18,6 +21,9 @@ pub enum ValueError {
     /// Not a path.
     #[error("{0:?} is not a path that starts with a slash")]
     Path(String),
+    /// Neither a path nor a URL.
+    #[error("{0:?} starts neither with a slash nor with a group such as $1")]
+    Target(String),
     /// A byte that the value must not have.
     #[error("value must not contain {0:?}")]
     Byte(char),
@@ -42,7 +48,7 @@ pub enum ValueError {
 }
 
 /// A boolean as Go's `strconv.ParseBool` reads it.
-pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
+pub(crate) fn boolean(text: &str) -> Result<bool, ValueError> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
@@ -50,33 +56,61 @@ pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
     }
 }
 
+/// A whole number as Go's `strconv.Atoi` reads it.
+pub(super) fn number(text: &str) -> Result<i64, ValueError> {
+    text.parse().map_err(|_| ValueError::Number(text.to_owned()))
+}
+
+/// A status that sends a client elsewhere. 304, 305 and 306 are of the same hundred and do something else.
 pub(super) fn redirect_code(text: &str) -> Result<u16, ValueError> {
-    let code = text.parse().ok().filter(|code| (300..400).contains(code));
+    let code = text.parse().ok().filter(|code| matches!(code, 300..=303 | 307 | 308));
     code.ok_or_else(|| ValueError::RedirectCode(text.to_owned()))
 }
 
-/// A URL with variables. The scheme may be a variable too: `$scheme://$host/`.
+/// `^[-._~a-zA-Z0-9/:,?&=]*$`, ingress-nginx's grammar for URLs, and variables. The scheme may be one of them:
+/// `$scheme://$host/`.
 pub(super) fn redirect_url(text: &str) -> Result<Template, ValueError> {
-    let is_url = ["http://", "https://", "$scheme://", "${scheme}://"].iter().any(|start| text.starts_with(start));
-    if !is_url {
+    if !is_url(text) {
         return Err(ValueError::Url(text.to_owned()));
     }
-    reject(text, |c| c.is_ascii_control() || c == ' ' || !c.is_ascii() || matches!(c, '"' | '<' | '>' | '\\'))?;
+    reject(text, |c| !(is_word(c) || ",?&=$".contains(c)))?;
     Ok(Template::parse(text)?)
 }
 
-/// `^/?[-._~a-zA-Z0-9/:$]*$`, ingress-nginx's grammar for `rewrite-target`; braces for `${name}` are allowed too.
+/// A URL, or a path of the host that was asked for, which ingress-nginx lets through for `permanent-redirect` only.
+pub(super) fn redirect_url_or_path(text: &str) -> Result<Template, ValueError> {
+    if text.starts_with('/') { redirect_url(&format!("$scheme://$http_host{text}")) } else { redirect_url(text) }
+}
+
+/// `^/?[-._~a-zA-Z0-9/:$]*$`, ingress-nginx's grammar for `rewrite-target`. What starts with neither a slash nor a
+/// group would never be a path.
 pub(super) fn rewrite_target(text: &str) -> Result<Template, ValueError> {
-    reject(text, |c| !(c.is_ascii_alphanumeric() || "-._~/:${}".contains(c)))?;
+    reject(text, |c| !(is_word(c) || c == '$'))?;
+    if !(text.starts_with(['/', '$']) || is_url(text)) {
+        return Err(ValueError::Target(text.to_owned()));
+    }
     Ok(Template::parse(text)?)
 }
 
+/// The same grammar for `app-root`, which has to be a path.
 pub(super) fn app_root(text: &str) -> Result<Template, ValueError> {
     if !text.starts_with('/') {
         return Err(ValueError::Path(text.to_owned()));
     }
-    reject(text, |c| !(c.is_ascii_graphic()) || "\"<>\\^`{|}$".contains(c))?;
+    reject(text, |c| !(is_word(c) || c == '$'))?;
     Ok(Template::parse(&format!("$scheme://$http_host{text}"))?)
+}
+
+/// Whether nginx takes the target of a redirect or rewrite for a URL.
+pub(crate) fn is_url(text: &str) -> bool {
+    ["http://", "https://", "$scheme://"]
+        .iter()
+        .any(|start| text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start)))
+}
+
+/// The characters that every grammar of ingress-nginx allows.
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~/:".contains(c)
 }
 
 /// The protocol; `None` for FastCGI, which is known but not spoken here.
@@ -109,6 +143,9 @@ pub(super) fn aliases(text: &str) -> Result<Box<[HostPattern]>, ValueError> {
             return Err(ValueError::RegexHost(name.to_owned()));
         }
         let alias = HostPattern::parse(name, WildcardDepth::One)?;
+        if alias == HostPattern::Any {
+            return Err(HostError::Wildcard(name.to_owned()).into());
+        }
         if !aliases.contains(&alias) {
             aliases.push(alias);
         }

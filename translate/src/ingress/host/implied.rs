@@ -1,5 +1,6 @@
 //! Routes that nobody wrote: those that follow from others, or from there being none.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use routing::model::{
@@ -7,20 +8,20 @@ use routing::model::{
 };
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, Template};
 
-use super::Neighbours;
-use super::location::Location;
-use super::rule::{default_upstream, deny, filters, rank, redirect, rule};
+use super::location::{Location, Locations};
+use super::rule::{default_upstream, denial, filters, rank, redirect, rule};
+use super::{Neighbours, Survey};
 use crate::index::backend_ref;
-use crate::ingress::{IngressPath, PathForm, PathKind};
+use crate::ingress::{Ingress, IngressPath, PathForm, PathKind};
+use crate::problem::{Problem, Reason};
+use crate::resources::NamespacedName;
+
+/// The rule of the root for an Ingress: after those that its author wrote.
+const ROOT_RULE: usize = usize::MAX;
 
 /// nginx answers `/foo` with a redirect to `/foo/` where only `/foo/` is a location. A `pathType` of `Prefix` says
 /// that both match (Ingress specification), so this is for `ImplementationSpecific` only.
-pub(super) fn trailing_slash_redirect(
-    location: &Location<'_>,
-    locations: &[Location<'_>],
-    is_regex_host: bool,
-    neighbours: &Neighbours<'_>,
-) -> Option<Route> {
+pub(super) fn trailing_slash_redirect(location: &Location<'_>, survey: &Survey<'_>) -> Option<Route> {
     let IngressPath {
         path,
         form: PathForm::Literal(PathMatch::Prefix(prefix)),
@@ -31,48 +32,97 @@ pub(super) fn trailing_slash_redirect(
         return None;
     };
     let without_slash = prefix.as_str();
-    let is_claimed = locations.iter().any(|other| *other.path.path == *without_slash);
-    if is_regex_host || without_slash.is_empty() || !path.ends_with('/') || is_claimed {
+    let is_claimed = [true, false].into_iter().any(|is_exact| survey.locations.find(is_exact, without_slash).is_some());
+    if survey.regex_cause.is_some() || without_slash.is_empty() || !path.ends_with('/') || is_claimed {
         return None;
     }
     let target = Template::parse(&format!("$scheme://$http_host{path}$is_args$args")).ok()?;
-    let mut route = location.route(PathMatch::Exact(without_slash.into()), neighbours);
+    let mut route = location.route(PathMatch::Exact(without_slash.into()), survey);
     let filters: Vec<Filter> = route.rule.filters.iter().cloned().chain([redirect(301, target)]).collect();
     route.rule = Arc::new(Rule { filters: filters.into(), ..Rule::clone(&route.rule) });
     Some(route)
 }
 
-/// What a host without the path `/` does with the rest: the default backend of its oldest Ingress, else the global one,
-/// else 404, with the annotations of that Ingress.
-pub(super) fn implicit_root(
-    neighbours: &Neighbours<'_>,
-    locations: &[Location<'_>],
-    is_regex_host: bool,
-) -> Option<Route> {
-    let root = PathMatch::Prefix(PathPrefix::new("/"));
-    let has_root =
-        locations.iter().any(|location| *location.path.path == *"/" && location.path.kind != PathKind::Exact);
-    if has_root {
-        return None;
+/// Who answers what no path of a host matches.
+pub(super) enum Root<'a> {
+    /// A path that somebody wrote.
+    Claimed,
+    /// This Ingress, with its annotations: by its default backend, else by the global one, else with 404.
+    Owned(&'a Ingress),
+    /// The global default backend, if there is one.
+    Unowned,
+}
+
+impl<'a> Root<'a> {
+    /// On a host it is the oldest Ingress that has a rule for it. On the catch-all host it is the oldest one without
+    /// rules, else the oldest one whose rule without host comes with a default backend of its own.
+    pub(super) fn of(
+        neighbours: &Neighbours<'a>,
+        locations: &Locations<'a>,
+        problems: &mut Vec<(NamespacedName, Problem)>,
+    ) -> Self {
+        let claimed = locations.find(false, "/").map(|location| location.ingress);
+        let is_any = *neighbours.host == HostPattern::Any;
+        let ingresses = neighbours.ingresses.iter().map(|ingress| &***ingress);
+        let owner = if is_any {
+            let with_backend = |ingress: &&Ingress| ingress.default_backend.is_some();
+            ingresses.clone().find(|ingress| ingress.rules.is_empty()).or_else(|| ingresses.clone().find(with_backend))
+        } else {
+            ingresses.clone().next()
+        };
+        if let Some(winner) = claimed.or(owner).map(|winner| winner.meta.key()) {
+            for loser in ingresses.filter(|ingress| ingress.rules.is_empty() && ingress.meta.key() != winner) {
+                let message = format_args!("requests that no rule matches already go to Ingress {winner}").to_string();
+                let problem = Problem::error(Reason::Conflict, "spec.defaultBackend", message);
+                problems.push((loser.meta.key(), problem));
+            }
+        }
+        match (claimed, owner) {
+            (Some(_), _) => Self::Claimed,
+            (None, Some(owner)) => Self::Owned(owner),
+            (None, None) => Self::Unowned,
+        }
     }
-    let path = if is_regex_host { RegexPattern::ingress_location("/").map_or(root, PathMatch::Regex) } else { root };
-    // The catch-all host takes the default backend of an Ingress without rules; a rule without host leaves it alone.
-    let is_any = *neighbours.host == HostPattern::Any;
-    let owner = neighbours.ingresses.iter().find(|ingress| !is_any || ingress.rules.is_empty());
-    let Some(owner) = owner else {
-        let rule = unowned_root(neighbours.default_backend?);
-        let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };
-        return Some(Route { matches: RouteMatch::path(path), rank, rule });
+
+    pub(super) fn owner(&self) -> Option<&'a Ingress> {
+        if let Self::Owned(owner) = self { Some(owner) } else { None }
+    }
+
+    pub(super) fn route(&self, survey: &Survey<'_>) -> Option<Route> {
+        let root = PathMatch::Prefix(PathPrefix::new("/"));
+        let path = match survey.regex_cause {
+            Some(_) => RegexPattern::ingress_location("/").map_or(root, PathMatch::Regex),
+            None => root,
+        };
+        let (rank, rule) = match self {
+            Self::Claimed => return None,
+            Self::Owned(owner) => (rank(owner, ROOT_RULE, 0), owned_root(owner, survey)),
+            Self::Unowned => {
+                let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };
+                (rank, unowned_root(survey.default_backend?))
+            }
+        };
+        Some(Route { matches: RouteMatch::path(path), rank, rule })
+    }
+}
+
+fn owned_root(owner: &Ingress, survey: &Survey<'_>) -> Arc<Rule> {
+    // ingress-nginx keeps redirects and rewrites away from an Ingress without rules.
+    let filters = if owner.rules.is_empty() {
+        denial(owner, survey).into_iter().collect()
+    } else {
+        filters(owner, "/", true, survey)
     };
-    let own = owner.default_backend.as_ref().map(|backend| backend_ref(owner, backend));
-    let backend = own.or_else(|| neighbours.default_backend.cloned());
-    let mut filters = filters(owner, "/", true, neighbours.defaults);
-    if backend.is_none() {
-        let not_found = Filter::Respond(DirectResponse { status: 404, body: "default backend - 404".into() });
-        filters = filters.iter().cloned().chain([not_found]).collect();
+    if let Some(backend) = &owner.default_backend {
+        return rule(owner, survey, "defaultBackend", "/", filters, Some(backend_ref(owner, backend)));
     }
-    let rule = rule(owner, neighbours, "defaultBackend", "/", filters, backend);
-    Some(Route { matches: RouteMatch::path(path), rank: rank(owner, usize::MAX, 0), rule })
+    let global = survey.default_backend.cloned();
+    let not_found = Filter::Respond(DirectResponse { status: 404, body: "default backend - 404".into() });
+    let not_found = global.is_none().then_some(not_found);
+    let filters = filters.iter().cloned().chain(not_found).collect();
+    let rule = rule(owner, survey, "defaultBackend", "/", filters, global);
+    // The global default backend is nobody's upstream: it is spoken to in plain HTTP, whatever the annotations say.
+    Arc::new(Rule { fallback: None, upstream: default_upstream(), ..Rule::clone(&rule) })
 }
 
 /// The global default backend on the catch-all host.
@@ -94,11 +144,14 @@ fn unowned_root(backend: &BackendRef) -> Arc<Rule> {
     })
 }
 
-pub(super) fn app_root(neighbours: &Neighbours<'_>, locations: &[Location<'_>]) -> Option<Route> {
-    let location = locations.iter().find(|location| location.ingress.annotations.app_root.is_some())?;
-    let template = location.ingress.annotations.app_root.clone()?;
-    let filters = [deny(&location.ingress.annotations), Some(redirect(302, template))].into_iter().flatten().collect();
-    let rule = rule(location.ingress, neighbours, "app-root", "/", filters, None);
-    let rank = rank(location.ingress, location.rule, location.entry);
-    Some(Route { matches: RouteMatch::path(PathMatch::Exact("/".into())), rank, rule })
+/// The redirect of `/`: that of the location which ingress-nginx writes first, the one with the longest path.
+pub(super) fn app_root(survey: &Survey<'_>) -> Option<Route> {
+    let written = survey.locations.iter().map(|location| (&*location.path.path, location.ingress));
+    let root = survey.root.owner().filter(|owner| !owner.rules.is_empty()).map(|owner| ("/", owner));
+    let candidates = written.chain(root).filter(|(_, ingress)| ingress.annotations.app_root.is_some());
+    let (_, ingress) = candidates.min_by_key(|(path, _)| Reverse((path.len(), *path)))?;
+    let redirect = ingress.annotations.app_root.clone().map(|template| redirect(302, template));
+    let filters = denial(ingress, survey).into_iter().chain(redirect).collect();
+    let rule = rule(ingress, survey, "app-root", "/", filters, None);
+    Some(Route { matches: RouteMatch::path(PathMatch::Exact("/".into())), rank: rank(ingress, ROOT_RULE, 1), rule })
 }

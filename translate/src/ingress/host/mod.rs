@@ -10,8 +10,9 @@ use std::sync::Arc;
 use routing::model::{BackendRef, Host};
 use routing::{HostPattern, PathMatch};
 
-use self::implied::{app_root, implicit_root, trailing_slash_redirect};
-use self::location::{claim, regex_of_literal, warn_victims};
+use self::implied::{Root, app_root, trailing_slash_redirect};
+use self::location::{Locations, regex_of_literal};
+use self::rule::HostDenial;
 use self::tls::tls;
 use super::{Ingress, PathForm};
 use crate::problem::{Problem, Reason};
@@ -37,38 +38,85 @@ pub(crate) struct HostTranslation {
     pub(crate) problems: Vec<(NamespacedName, Problem)>,
 }
 
+/// What has to be known of a host before any of its routes is written.
+struct Survey<'a> {
+    host: &'a HostPattern,
+    defaults: &'a IngressDefaults,
+    default_backend: Option<&'a BackendRef>,
+    locations: Locations<'a>,
+    root: Root<'a>,
+    /// The Ingress that makes a regular expression of every path of the host.
+    regex_cause: Option<&'a Ingress>,
+    /// Why every path of the host answers 503.
+    denial: Option<HostDenial<'a>>,
+}
+
 /// Translates a host.
 pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
     let mut problems = Vec::new();
-    let locations = claim(neighbours, &mut problems);
-    let regex_cause = locations.iter().find(|location| matches!(location.path.form, PathForm::Regex(_)));
-    if let Some(cause) = regex_cause {
-        warn_victims(&locations, cause, neighbours, &mut problems);
-    }
+    let survey = Survey::new(neighbours, &mut problems);
+    survey.warn_victims(neighbours, &mut problems);
     let mut routes = Vec::new();
-    for location in &locations {
-        let matched = match (&location.path.form, regex_cause.is_some()) {
-            (PathForm::Literal(literal), false) => literal.clone(),
+    for location in survey.locations.iter() {
+        let matched = match (&location.path.form, survey.regex_cause) {
+            (PathForm::Literal(literal), None) => literal.clone(),
             (PathForm::Regex(pattern), _) => PathMatch::Regex(pattern.clone()),
-            (PathForm::Literal(_), true) => match regex_of_literal(location, &locations) {
+            (PathForm::Literal(_), Some(_)) => match regex_of_literal(location, &survey.locations) {
                 Ok(pattern) => PathMatch::Regex(pattern),
                 Err(error) => {
-                    problems.push((
-                        location.ingress.meta.key(),
-                        Problem::error(Reason::InvalidValue, location.field(), error),
-                    ));
+                    let problem = Problem::error(Reason::InvalidValue, location.field(), error);
+                    problems.push((location.ingress.meta.key(), problem));
                     continue;
                 }
             },
         };
-        routes.extend(trailing_slash_redirect(location, &locations, regex_cause.is_some(), neighbours));
-        routes.push(location.route(matched, neighbours));
+        routes.extend(trailing_slash_redirect(location, &survey));
+        routes.push(location.route(matched, &survey));
     }
-    routes.extend(implicit_root(neighbours, &locations, regex_cause.is_some()));
-    if let Some(route) = app_root(neighbours, &locations) {
+    routes.extend(survey.root.route(&survey));
+    if let Some(route) = app_root(&survey) {
         // nginx looks at the app root before it looks for a location.
         routes.retain(|other| !matches!(&other.matches.path, PathMatch::Exact(path) if **path == *"/"));
         routes.push(route);
     }
-    HostTranslation { host: Host { tls: tls(neighbours), routes }, problems }
+    HostTranslation { host: Host { tls: tls(neighbours, &mut problems), routes }, problems }
+}
+
+impl<'a> Survey<'a> {
+    fn new(neighbours: &Neighbours<'a>, problems: &mut Vec<(NamespacedName, Problem)>) -> Self {
+        let Neighbours { host, ingresses, defaults, default_backend } = neighbours;
+        let locations = Locations::claim(neighbours, problems);
+        let root = Root::of(neighbours, &locations, problems);
+        let forced = locations.iter().find(|location| matches!(location.path.form, PathForm::Regex(_)));
+        // The implied root is a location with the annotations of its Ingress, as any other.
+        let regex_cause = forced
+            .map(|location| location.ingress)
+            .or_else(|| root.owner().filter(|owner| !owner.rules.is_empty() && owner.annotations.forces_regex("/")));
+        let denial = HostDenial::of(ingresses);
+        Self { host, defaults, default_backend: *default_backend, locations, root, regex_cause, denial }
+    }
+
+    /// Tells the authors whose paths mean something else because of another object.
+    fn warn_victims(&self, neighbours: &Neighbours<'_>, problems: &mut Vec<(NamespacedName, Problem)>) {
+        let host = self.host.to_string();
+        if let Some(cause) = self.regex_cause {
+            let cause = cause.meta.key();
+            for location in self.locations.iter().filter(|one| matches!(one.path.form, PathForm::Literal(_))) {
+                let message = format_args!(
+                    "every path of host {host:?} is a regular expression, matched without case and as a prefix, \
+                     because of use-regex or rewrite-target on Ingress {cause}"
+                )
+                .to_string();
+                let problem = Problem::warning(Reason::RegexHost, location.field(), message);
+                problems.push((location.ingress.meta.key(), problem));
+            }
+        }
+        if let Some(denial) = &self.denial {
+            let victims = neighbours.ingresses.iter().filter(|ingress| ingress.annotations.host_denials.is_empty());
+            for victim in victims {
+                let message = format_args!("the paths of host {host:?} answer 503: {denial}").to_string();
+                problems.push((victim.meta.key(), Problem::error(Reason::Denied, "", message)));
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Parts of a rule: its rank, its filters, its way to the upstream.
 
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use routing::model::{
@@ -8,10 +9,10 @@ use routing::model::{
 };
 use routing::{HostPattern, Template};
 
-use super::Neighbours;
+use super::Survey;
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
-use crate::ingress::annotations::Annotations;
+use crate::ingress::annotations::{Annotations, is_url};
 use crate::settings::IngressDefaults;
 
 pub(super) fn rank(ingress: &Ingress, rule: usize, entry: usize) -> Rank {
@@ -21,13 +22,13 @@ pub(super) fn rank(ingress: &Ingress, rule: usize, entry: usize) -> Rank {
 
 pub(super) fn rule(
     ingress: &Ingress,
-    neighbours: &Neighbours<'_>,
+    survey: &Survey<'_>,
     place: &str,
     path: &str,
     filters: Arc<[Filter]>,
     backend: Option<BackendRef>,
 ) -> Arc<Rule> {
-    let host = match neighbours.host {
+    let host = match survey.host {
         HostPattern::Any => "".into(),
         host => host.to_string().into(),
     };
@@ -59,11 +60,12 @@ pub(super) fn default_upstream() -> Arc<UpstreamPolicy> {
     Arc::clone(&DEFAULT)
 }
 
-/// The filters of a path, in nginx's order: what denies, what `return`s, the redirect to HTTPS, the rewrite.
-pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, defaults: &IngressDefaults) -> Arc<[Filter]> {
+/// The filters of a path, in nginx's order: what denies, what `return`s, a rewrite to a URL, the redirect to HTTPS, the
+/// rewrite.
+pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: &Survey<'_>) -> Arc<[Filter]> {
     let annotations = &*ingress.annotations;
-    if let Some(deny) = deny(annotations) {
-        return Arc::new([deny]);
+    if let Some(denial) = denial(ingress, survey) {
+        return Arc::new([denial]);
     }
     let mut filters = Vec::new();
     let Annotations { temporal_redirect, temporal_redirect_code, permanent_redirect, permanent_redirect_code, .. } =
@@ -73,19 +75,55 @@ pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, defaults
     } else if let Some(url) = permanent_redirect {
         filters.push(redirect(permanent_redirect_code.unwrap_or(301), url.clone()));
     }
-    filters.extend(https_redirect(annotations, defaults));
+    let target = annotations.rewrite_target.as_ref().filter(|target| target.as_str() != path);
+    let (url, target) =
+        target.map_or(
+            (None, None),
+            |target| {
+                if is_url(target.as_str()) { (Some(target), None) } else { (None, Some(target)) }
+            },
+        );
+    // "If a replacement string starts with http://, https://, or $scheme, the redirect is returned to a client", with
+    // the query behind it.
+    let url = url.and_then(|url| Template::parse(&format!("{}$is_args$args", url.as_str())).ok());
+    filters.extend(url.map(|url| redirect(302, url)));
+    filters.extend(https_redirect(annotations, survey.defaults));
     if !has_backend {
         filters.push(Filter::Deny("the backend of the path is not a Service".into()));
     }
-    if let Some(target) = annotations.rewrite_target.as_ref().filter(|target| target.as_str() != path) {
-        let path = PathRewrite::Captures(target.clone());
-        filters.push(Filter::Rewrite(Rewrite { host: None, path: Some(path) }));
-    }
+    filters.extend(
+        target.map(|target| Filter::Rewrite(Rewrite { host: None, path: Some(PathRewrite::Captures(target.clone())) })),
+    );
     shared(filters)
 }
 
-pub(super) fn deny(annotations: &Annotations) -> Option<Filter> {
-    (!annotations.denials.is_empty()).then(|| Filter::Deny(annotations.denials.join("; ").into()))
+/// What keeps everybody out: the global settings, the Ingress itself, or another one for the whole host.
+pub(super) fn denial(ingress: &Ingress, survey: &Survey<'_>) -> Option<Filter> {
+    let Annotations { denials, host_denials, .. } = &*ingress.annotations;
+    let own: Vec<&str> =
+        survey.defaults.denials.iter().chain(denials).chain(host_denials).map(|denial| &**denial).collect();
+    if !own.is_empty() {
+        return Some(Filter::Deny(own.join("; ").into()));
+    }
+    survey.denial.as_ref().map(|denial| Filter::Deny(denial.to_string().into()))
+}
+
+/// What keeps everybody out of a host.
+pub(super) struct HostDenial<'a>(&'a Ingress);
+
+impl<'a> HostDenial<'a> {
+    /// The oldest Ingress of the host that asks for a restriction of the whole host.
+    pub(super) fn of(ingresses: &[&'a Arc<Ingress>]) -> Option<Self> {
+        let mut denying = ingresses.iter().filter(|ingress| !ingress.annotations.host_denials.is_empty());
+        // ingress-nginx looks at rules for this, so that an Ingress without any restricts itself only.
+        denying.find(|ingress| !ingress.rules.is_empty()).map(|ingress| Self(ingress))
+    }
+}
+
+impl fmt::Display for HostDenial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (Ingress {})", self.0.annotations.host_denials.join("; "), self.0.meta.key())
+    }
 }
 
 pub(super) fn redirect(status: u16, location: Template) -> Filter {
@@ -100,7 +138,7 @@ fn https_redirect(annotations: &Annotations, defaults: &IngressDefaults) -> Opti
     } else {
         return None;
     };
-    let keep_trailing_slash = annotations.preserve_trailing_slash || defaults.preserve_trailing_slash;
+    let keep_trailing_slash = annotations.preserve_trailing_slash.unwrap_or(defaults.preserve_trailing_slash);
     let to = RedirectTarget::Https { keep_trailing_slash };
     Some(Filter::Redirect(Redirect { when, to, status: defaults.http_redirect_code }))
 }
