@@ -109,6 +109,15 @@ fn every_reason_occurs_in_a_golden_file() {
     }
 }
 
+#[test]
+fn an_unknown_field_in_the_expectations_fails() {
+    for text in
+        ["hostz: {}", "problems:\n  Ingress a/b:\n  - severity: error\n    reason: X\n    why: x\n    message: y"]
+    {
+        assert!(serde_saphyr::from_str::<Expectations>(text).is_err(), "{text}");
+    }
+}
+
 /// The reasons one after the other: a new one does not compile until it stands here.
 fn next(reason: Reason) -> Option<Reason> {
     Some(match reason {
