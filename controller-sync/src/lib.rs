@@ -1,1 +1,3 @@
 //! Sources of Kubernetes resources, and the loop that makes them live.
+
+pub mod source;
