@@ -1,3 +1,7 @@
 //! Sources of Kubernetes resources, and the loop that makes them live.
 
+pub mod metrics;
+mod report;
+mod resolve;
 pub mod source;
+pub mod sync;

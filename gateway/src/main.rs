@@ -18,17 +18,18 @@ mod main {
 use std::process::ExitCode;
 
 use clap::Parser;
-use main::flags::{Cli, Command};
+use main::flags::{Cli, Command, Normalized};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Bad flags end here, with 2.
-    let cli = Cli::parse_from(main::flags::normalized(std::env::args_os()));
+    let Normalized { arguments, ignored } = main::flags::normalized(std::env::args_os());
+    let cli = Cli::parse_from(arguments);
     let result = match cli.command {
-        Command::Run(flags) => main::run::run(flags),
-        Command::Demo(flags) => main::demo::demo(flags),
+        Command::Run(flags) => main::run::run(&flags, &ignored),
+        Command::Demo(flags) => main::demo::demo(&flags),
         Command::Check(flags) => main::check::check(&flags),
         Command::Explain(flags) => main::explain::explain(&flags),
         Command::Translate(flags) => main::translate::translate(&flags),

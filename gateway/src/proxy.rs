@@ -395,13 +395,13 @@ fn failure_body(failure: Failure) -> Bytes {
 fn answer_header(status: u16, length: usize, location: Option<String>) -> pingora::Result<ResponseHeader> {
     let mut header = ResponseHeader::build(status, Some(4))?;
     if status != 204 {
-        header.insert_header(header::CONTENT_LENGTH, length)?;
+        header.insert_header("Content-Length", length)?;
     }
     if length > 0 {
-        header.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+        header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
     }
     if let Some(location) = location {
-        header.insert_header(header::LOCATION, location)?;
+        header.insert_header("Location", location)?;
     }
     Ok(header)
 }

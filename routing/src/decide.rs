@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
@@ -68,7 +68,7 @@ pub struct Plan<'s> {
 }
 
 /// Why the gateway answers by itself: the `reason` of metrics and access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// No host of the listener fits.

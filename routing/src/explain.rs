@@ -1,6 +1,6 @@
 //! Why a request goes where it goes: the same tables as [`decide`](crate::decide()), read slowly.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compile::{CompiledRoute, Conditions};
 use crate::decide::{Decision, Reason, decide};
@@ -10,7 +10,7 @@ use crate::request::{ConnectionView, RequestView};
 use crate::snapshot::Snapshot;
 
 /// The answer to "which rule takes this request, and why not the others".
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The host that was chosen; `None` when no host fits.
@@ -22,7 +22,7 @@ pub struct Explanation {
 }
 
 /// A route that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// The object and the place in it that the route comes from.
@@ -34,7 +34,7 @@ pub struct Candidate {
 }
 
 /// What became of a route.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// It takes the request.
@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 /// What is done with a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The gateway answers by itself.
@@ -86,7 +86,7 @@ pub enum Outcome {
 }
 
 /// A backend of the rule that takes the request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendShare {
     /// The backend.

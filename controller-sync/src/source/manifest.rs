@@ -101,6 +101,11 @@ pub fn parse(file: &[u8], config: &Config) -> Manifest {
     reader.manifest
 }
 
+/// The documents of a file, untyped and in their order.
+pub fn values(file: &[u8]) -> impl Iterator<Item = Result<Value, Located<Problem>>> + '_ {
+    documents(file).into_iter().map(|document| value_of(&document))
+}
+
 impl Reader<'_> {
     /// Adds an object, or every object of a list. The items of a list within a list count as the item that it is.
     fn add(&mut self, value: Value, spot: Spot, digest: u64) {

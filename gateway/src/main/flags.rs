@@ -64,8 +64,6 @@ pub(crate) struct RunFlags {
     pub(crate) access_log: AccessLogFlag,
     #[command(flatten)]
     pub(crate) meaning: MeaningFlags,
-    #[command(flatten)]
-    pub(crate) ignored: IgnoredFlags,
 }
 
 /// Flags that say what objects mean. They are ingress-nginx's own.
@@ -85,7 +83,12 @@ pub(crate) struct MeaningFlags {
           default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set)]
     pub(crate) ingress_class_by_name: bool,
     /// Prefix of annotations, in place of nginx.ingress.kubernetes.io
-    #[arg(long, value_name = "PREFIX", env = "PENSTOCK_ANNOTATIONS_PREFIX", default_value = "nginx.ingress.kubernetes.io")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "PENSTOCK_ANNOTATIONS_PREFIX",
+        default_value = "nginx.ingress.kubernetes.io"
+    )]
     pub(crate) annotations_prefix: String,
     /// Secret with the certificate for names that no host claims
     #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_DEFAULT_SSL_CERTIFICATE", value_parser = values::object)]
@@ -93,14 +96,6 @@ pub(crate) struct MeaningFlags {
     /// Service for requests that nobody claims
     #[arg(long, value_name = "NS/NAME[:PORT]", env = "PENSTOCK_DEFAULT_BACKEND_SERVICE", value_parser = values::service)]
     pub(crate) default_backend_service: Option<ServiceRef>,
-}
-
-/// Flags of ingress-nginx that have no effect here; each is accepted with a warning, so that its arguments carry over.
-#[derive(Args)]
-pub(crate) struct IgnoredFlags {
-    /// Accepted and ignored, with a warning: flags of ingress-nginx that have no effect here
-    #[arg(long = "ignored-flag", value_name = "FLAG", hide = true)]
-    pub(crate) ignored: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -219,7 +214,6 @@ const IGNORED: &[&str] = &[
     "publish-service",
     "publish-status-address",
     "report-node-internal-ip-address",
-    "skip_headers",
     "status-update-interval",
     "stream-port",
     "sync-period",
@@ -230,14 +224,23 @@ const IGNORED: &[&str] = &[
     "watch-namespace-selector",
 ];
 
+/// Arguments in our own spelling.
+pub(crate) struct Normalized {
+    /// The arguments.
+    pub(crate) arguments: Vec<OsString>,
+    /// Flags of ingress-nginx that were left out, because they have no effect here.
+    pub(crate) ignored: Vec<String>,
+}
+
 /// Rewrites the arguments of `run`: ingress-nginx's flags for ports and times become ours, those without meaning here
-/// become warnings, and `-v=2` becomes nothing but a level of the log.
-pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// are left out.
+pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Normalized {
     let mut arguments = arguments.into_iter().peekable();
     let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
+    let mut ignored = Vec::new();
     if normalized.get(1).is_none_or(|command| command != "run") {
         normalized.extend(arguments);
-        return normalized;
+        return Normalized { arguments: normalized, ignored };
     }
     while let Some(argument) = arguments.next() {
         let Some(text) = argument.to_str() else {
@@ -261,29 +264,27 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Vec<O
             "healthz-port" => port("--status=0.0.0.0", take_value()),
             "status-port" => port("--admin=127.0.0.1", take_value()),
             "shutdown-grace-period" => Some(format!("--lame-duck={}", take_value())),
-            _ if IGNORED.contains(&name) => {
+            _ if IGNORED.contains(&name) || flag == "-v" => {
                 take_value();
-                Some(format!("--ignored-flag={name}"))
-            }
-            _ if flag == "-v" || name == "v" => {
-                take_value();
+                ignored.push(flag.to_owned());
                 None
             }
             _ => Some(text.to_owned()),
         };
         normalized.extend(replaced.map(OsString::from));
     }
-    normalized
+    Normalized { arguments: normalized, ignored }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run_flags(arguments: &[&str]) -> Result<RunFlags, clap::Error> {
+    fn run_flags(arguments: &[&str]) -> Result<(RunFlags, Vec<String>), clap::Error> {
         let arguments = ["gateway", "run", "--manifests", "."].iter().chain(arguments).map(OsString::from);
-        match Cli::try_parse_from(normalized(arguments))?.command {
-            Command::Run(flags) => Ok(flags),
+        let Normalized { arguments, ignored } = normalized(arguments);
+        match Cli::try_parse_from(arguments)?.command {
+            Command::Run(flags) => Ok((flags, ignored)),
             _ => unreachable!("run was given"),
         }
     }
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn flags_of_ingress_nginx_carry_over() {
-        let flags = run_flags(&[
+        let (flags, ignored) = run_flags(&[
             "--http-port=8080",
             "--https-port",
             "8443",
@@ -317,13 +318,13 @@ mod tests {
         assert_eq!(flags.meaning.ingress_class, "public");
         assert!(flags.meaning.ingress_class_by_name);
         assert_eq!(flags.lame_duck, Duration::from_secs(5));
-        assert_eq!(flags.ignored.ignored, ["election-id", "publish-service", "enable-metrics"]);
+        assert_eq!(ignored, ["--election-id", "--publish-service", "--enable-metrics", "-v"]);
     }
 
     #[test]
     fn boolean_flags_need_no_value() {
-        assert!(run_flags(&["--ingress-class-by-name"]).unwrap().meaning.ingress_class_by_name);
-        assert!(!run_flags(&["--ingress-class-by-name=false"]).unwrap().meaning.ingress_class_by_name);
+        assert!(run_flags(&["--ingress-class-by-name"]).unwrap().0.meaning.ingress_class_by_name);
+        assert!(!run_flags(&["--ingress-class-by-name=false"]).unwrap().0.meaning.ingress_class_by_name);
     }
 
     #[test]

@@ -25,7 +25,8 @@ struct FloodGate {
 
 /// Starts logging: `RUST_LOG` says what, `LOG_FORMAT=json` how.
 pub(crate) fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // notify warns about every watched directory that disappears.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=error"));
     let gate = FloodGate {
         started: Instant::now(),
         slots: (0..N_SLOTS).map(|_| AtomicU64::new(0)).collect(),

@@ -38,9 +38,11 @@ impl AtomicHistogram {
     /// The histogram in the form that is scraped.
     pub(super) fn to_proto(&self) -> proto::Histogram {
         let mut cumulative = 0;
-        let mut buckets = Vec::with_capacity(self.counts.len());
-        for (count, bound) in self.counts.iter().zip(self.bounds.iter().chain([&f64::INFINITY])) {
-            cumulative += count.load(Ordering::Relaxed);
+        let mut buckets = Vec::with_capacity(self.bounds.len());
+        let mut counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        // The bucket without a bound is written by the encoder.
+        for (bound, count) in self.bounds.iter().zip(counts.by_ref()) {
+            cumulative += count;
             let mut bucket = proto::Bucket::default();
             bucket.set_cumulative_count(cumulative);
             bucket.set_upper_bound(*bound);
@@ -48,7 +50,7 @@ impl AtomicHistogram {
         }
         let mut histogram = proto::Histogram::default();
         histogram.set_bucket(buckets);
-        histogram.set_sample_count(cumulative);
+        histogram.set_sample_count(cumulative + counts.sum::<u64>());
         histogram.set_sample_sum(self.sum_millionths.load(Ordering::Relaxed) as f64 / 1e6);
         histogram
     }
@@ -66,7 +68,7 @@ mod tests {
         }
         let proto = histogram.to_proto();
         let counts: Vec<u64> = proto.get_bucket().iter().map(|bucket| bucket.cumulative_count()).collect();
-        assert_eq!(counts, [2, 3, 4]);
+        assert_eq!(counts, [2, 3]);
         assert_eq!(proto.get_sample_count(), 4);
         assert!((proto.get_sample_sum() - 12.0).abs() < 1e-9);
     }

@@ -82,6 +82,18 @@ pub fn load(paths: &[PathBuf], config: &Config) -> Result<Batch, OpenError> {
     Ok(batch)
 }
 
+/// The files that hold manifests, sorted. Directories are searched with everything below them.
+///
+/// # Errors
+///
+/// When one of the paths does not exist.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, OpenError> {
+    for path in paths {
+        metadata(path)?;
+    }
+    Ok(Tree::walk(paths).files.into_keys().map(|path| path.to_path_buf()).collect())
+}
+
 impl DirectorySource {
     /// Manifests in these files and directories, which need to exist now and may come and go later.
     ///

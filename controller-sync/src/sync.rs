@@ -1,0 +1,153 @@
+//! The loop that makes resources live: changes in, snapshots out.
+//!
+//! A change is applied at once. Changes that arrive while an earlier one is compiled are taken together afterwards:
+//! there is no fixed delay, and no queue that grows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use routing::model::{BackendModel, BackendRef, EndpointAddress};
+use routing::{Delta, LiveRouting, Publisher};
+use tokio::sync::{mpsc, oneshot};
+use translate::{Config, Translator};
+
+use crate::metrics::SyncMetrics;
+use crate::report::Reporter;
+use crate::resolve::{Resolved, Resolver};
+use crate::source::{Batch, SourceEvent};
+
+/// What the loop can be asked for.
+#[derive(Debug)]
+pub enum SyncRequest {
+    /// The model as JSON, private keys redacted.
+    Dump(oneshot::Sender<String>),
+}
+
+/// Translates what sources tell, and publishes what it amounts to.
+pub struct Sync {
+    translator: Translator,
+    publisher: Publisher,
+    reporter: Reporter,
+    metrics: SyncMetrics,
+    on_published: Box<dyn Fn() + Send>,
+    /// Names that backends stand for, to be looked up.
+    names: BTreeMap<BackendRef, BTreeSet<Box<str>>>,
+    is_listed: bool,
+    pending: Vec<Batch>,
+    /// When the first of what is pending came.
+    noticed: Option<Instant>,
+}
+
+impl Sync {
+    /// A loop that publishes to `live` and calls `on_published` after each publication.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        live: Arc<LiveRouting>,
+        metrics: SyncMetrics,
+        on_published: impl Fn() + Send + 'static,
+    ) -> Self {
+        Self {
+            translator: Translator::new(config),
+            publisher: Publisher::new(live),
+            reporter: Reporter::default(),
+            metrics,
+            on_published: Box::new(on_published),
+            names: BTreeMap::new(),
+            is_listed: false,
+            pending: Vec::new(),
+            noticed: None,
+        }
+    }
+
+    /// Runs until the source ends. Only three things can happen: the source tells something, a name has other addresses,
+    /// somebody asks.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, mut requests: mpsc::Receiver<SyncRequest>) {
+        let (mut resolver, mut resolved) = Resolver::start();
+        loop {
+            tokio::select! {
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    self.take(event);
+                    while let Ok(event) = events.try_recv() {
+                        self.take(event);
+                    }
+                    if self.is_listed {
+                        self.publish(&mut resolver);
+                    }
+                }
+                Some(Resolved { name, addresses }) = resolved.recv() => {
+                    self.publisher.set_addresses(&name, &addresses);
+                }
+                Some(SyncRequest::Dump(answer)) = requests.recv() => {
+                    let _ = answer.send(serde_json::to_string_pretty(self.publisher.model()).unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// Before everything was listed nothing is published: a part would be taken for the whole.
+    fn take(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Batch(batch) => {
+                self.noticed.get_or_insert_with(Instant::now);
+                self.pending.push(batch);
+            }
+            SourceEvent::Listed => self.is_listed = true,
+        }
+    }
+
+    fn publish(&mut self, resolver: &mut Resolver) {
+        let mut changes = Vec::new();
+        let noticed = self.noticed.take();
+        for batch in std::mem::take(&mut self.pending) {
+            self.reporter.take(&batch);
+            changes.extend(batch.changes.into_iter().map(|(change, _)| change));
+        }
+        let is_first = self.publisher.model().listeners.is_empty();
+        if changes.is_empty() && !is_first {
+            return;
+        }
+        let update = self.translator.apply(changes);
+        let is_change = update.delta != Delta::default();
+        if is_change || is_first {
+            let published = self.publisher.publish(&update.delta);
+            self.metrics.on_published(&published, self.publisher.model().digest(), noticed);
+            (self.on_published)();
+            tracing::debug!(
+                generation = published.generation,
+                recompiled_hosts = published.recompiled_hosts,
+                changed_backends = published.changed_backends,
+                "published"
+            );
+        }
+        self.follow_names(&update.delta, resolver);
+        self.reporter.report(&self.translator, &update.touched);
+        let (refused, stale) = self.translator.n_refused();
+        self.metrics.on_refused(refused, stale);
+    }
+
+    fn follow_names(&mut self, delta: &Delta, resolver: &mut Resolver) {
+        let mut is_changed = false;
+        for (reference, model) in &delta.backends {
+            let names = model.as_deref().map(names).unwrap_or_default();
+            is_changed |= if names.is_empty() {
+                self.names.remove(reference).is_some()
+            } else {
+                self.names.insert(reference.clone(), names.clone()) != Some(names)
+            };
+        }
+        if is_changed {
+            resolver.follow(self.names.values().flatten().cloned().collect());
+        }
+    }
+}
+
+fn names(model: &BackendModel) -> BTreeSet<Box<str>> {
+    let name = |address: &EndpointAddress| match address {
+        EndpointAddress::Name { name, .. } => Some(name.clone()),
+        EndpointAddress::Socket(_) => None,
+    };
+    model.endpoints.iter().filter_map(|endpoint| name(&endpoint.address)).collect()
+}

@@ -1,0 +1,91 @@
+//! The end of a process, as its signals want it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use controller_sync::source::directory::DirectoryHandle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::run::Parts;
+
+/// How long threads and the access log may take to end once everything is drained.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Why the process leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// SIGTERM or SIGINT: lame duck, then drain.
+    Politely,
+    /// SIGQUIT: drain without lame duck.
+    Soon,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+}
+
+/// Stays until a signal says to go, goes as it says, and returns the exit code: 0 after a drain.
+pub(crate) fn stay(parts: Parts, lame_duck: Duration, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
+    let Parts { control, mut server, files } = parts;
+    let is_forced = control.block_on(async {
+        let mut signals = Signals::new()?;
+        let leave = signals.next(&files).await;
+        let ends = async {
+            server.leave();
+            if leave == Leave::Politely {
+                tracing::info!(?lame_duck, "not ready any more, still accepting");
+                tokio::time::sleep(lame_duck).await;
+            }
+            tracing::info!(?drain_timeout, "draining");
+            server.drain(drain_timeout).await
+        };
+        let is_forced = tokio::select! {
+            n_cut = ends => {
+                if n_cut > 0 {
+                    tracing::warn!(n_cut, "connections were still open at the drain limit");
+                }
+                false
+            }
+            // A second signal ends it at once.
+            _ = signals.next(&files) => true,
+        };
+        anyhow::Ok(is_forced)
+    })?;
+    if is_forced {
+        tracing::warn!("second signal: ending at once");
+    }
+    server.stop(if is_forced { Duration::ZERO } else { STOP });
+    control.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            quit: of(SignalKind::quit())?,
+            hangup: of(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal that says to go. SIGHUP re-reads the files meanwhile.
+    async fn next(&mut self, files: &DirectoryHandle) -> Leave {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Leave::Politely,
+                _ = self.interrupt.recv() => return Leave::Politely,
+                _ = self.quit.recv() => return Leave::Soon,
+                _ = self.hangup.recv() => {
+                    tracing::info!("reading all files again");
+                    files.reread();
+                }
+            }
+        }
+    }
+}

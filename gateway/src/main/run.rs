@@ -1,0 +1,112 @@
+//! `gateway run`: wires a source, the sync loop and the data plane, and stays until it is told to go.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use controller_sync::metrics::SyncMetrics;
+use controller_sync::source::directory::{DirectoryHandle, DirectorySource};
+use controller_sync::sync::{Sync, SyncRequest};
+use gateway::{AccessLog, AccessLogFormat, Dump, PodIdentity, Server, ServerConfig};
+use routing::LiveRouting;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::flags::RunFlags;
+use super::{lifecycle, logging, manifests};
+
+/// Batches that a source may be ahead of the sync loop.
+const EVENT_QUEUE: usize = 64;
+
+/// What a running gateway consists of.
+pub(crate) struct Parts {
+    /// Everything that is not traffic runs here.
+    pub(crate) control: Runtime,
+    pub(crate) server: Server,
+    /// Reads the files again.
+    pub(crate) files: DirectoryHandle,
+}
+
+/// Runs the command.
+pub(crate) fn run(flags: &RunFlags, ignored: &[String]) -> anyhow::Result<ExitCode> {
+    logging::start();
+    for flag in ignored {
+        tracing::warn!("flag {flag} of ingress-nginx is accepted and has no effect");
+    }
+    let parts = start(flags)?;
+    lifecycle::stay(parts, flags.lame_duck, flags.drain_timeout)
+}
+
+/// Starts everything and waits until the listeners of the first snapshot are bound.
+pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("start threads")?;
+    let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &[flags.status, flags.admin]);
+    let live = Arc::new(LiveRouting::new());
+    let (requests, asked) = mpsc::channel(4);
+    let mut server = Server::start(
+        ServerConfig {
+            threads: threads(flags.threads),
+            status: flags.status,
+            admin: flags.admin,
+            identity: identity(&flags.meaning.controller_class),
+            access_log: flags.access_log.format().map(access_log).transpose()?,
+        },
+        Arc::clone(&live),
+        control.handle(),
+        dump(requests),
+    )?;
+    let metrics = SyncMetrics::new(server.metrics().registry()).context("metrics")?;
+    let sync = Sync::new(config.clone(), live, metrics, server.on_published());
+    let (sender, events) = mpsc::channel(EVENT_QUEUE);
+    let source = DirectorySource::open(flags.manifests.clone(), config)?;
+    let files = source.handle();
+    control.spawn(source.run(sender));
+    start_sync(sync, events, asked)?;
+    if let Some(error) = control.block_on(server.first_bind()).into_iter().next() {
+        return Err(error.into());
+    }
+    Ok(Parts { control, server, files })
+}
+
+/// The sync loop has a thread of its own: a large compilation must not keep probes waiting.
+fn start_sync(
+    sync: Sync,
+    events: mpsc::Receiver<controller_sync::source::SourceEvent>,
+    asked: mpsc::Receiver<SyncRequest>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start threads")?;
+    let body = move || runtime.block_on(sync.run(events, asked));
+    std::thread::Builder::new().name("sync".to_owned()).spawn(body).context("start threads")?;
+    Ok(())
+}
+
+fn threads(wanted: Option<u16>) -> usize {
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
+    wanted.map_or_else(available, usize::from)
+}
+
+fn access_log(format: AccessLogFormat) -> anyhow::Result<Arc<AccessLog>> {
+    AccessLog::start(format, std::io::stdout()).map(Arc::new).context("start the access log")
+}
+
+fn identity(class: &str) -> PodIdentity {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    PodIdentity { class: class.to_owned(), namespace: variable("POD_NAMESPACE"), pod: variable("POD_NAME") }
+}
+
+/// Asks the sync loop for its model.
+fn dump(requests: mpsc::Sender<SyncRequest>) -> Dump {
+    Arc::new(move || {
+        let requests = requests.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let _ = requests.send(SyncRequest::Dump(answer)).await;
+            answered.await.unwrap_or_default()
+        })
+    })
+}
