@@ -1,1 +1,17 @@
-//! End-to-end suites.
+//! What the end-to-end suites share: the real gateway as a process, real upstreams, real clients, manifests on disk.
+//! Nothing here knows the code of the gateway, only its contracts. A panic here is a failed test.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+pub mod certificate;
+pub mod client;
+pub mod gateway;
+pub mod manifests;
+pub mod raw;
+pub mod upstream;
+pub mod wait;
+
+pub use client::{Answer, Client};
+pub use gateway::Gateway;
+pub use manifests::Manifests;
+pub use upstream::{Seen, Upstream};

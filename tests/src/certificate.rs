@@ -1,0 +1,77 @@
+//! Certificates for tests, made on the spot.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// A certificate with its key, both as PEM.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain, the leaf first.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+/// An authority that issues certificates.
+pub struct Authority {
+    /// Its own certificate as PEM.
+    pub certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Certificate {
+    /// A self-signed certificate for names. The first is its common name too.
+    #[must_use]
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters(names).self_signed(&key).unwrap();
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A Secret of type kubernetes.io/tls that holds it.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> String {
+        secret(name, &[("tls.crt", self.certificate.as_bytes()), ("tls.key", self.key.as_bytes())])
+    }
+}
+
+impl Authority {
+    /// A new authority.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self { certificate: certificate.pem(), issuer: Issuer::new(parameters, key) }
+    }
+
+    /// A certificate for names, issued by it. The first is its common name too.
+    #[must_use]
+    pub fn issue(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters(names).signed_by(&key, &self.issuer).unwrap();
+        Certificate { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+fn parameters(names: &[&str]) -> CertificateParams {
+    let mut parameters =
+        CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or_default());
+    parameters
+}
+
+/// A Secret with the keys and values given.
+#[must_use]
+pub fn secret(name: &str, data: &[(&str, &[u8])]) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\ndata:\n");
+    for (key, value) in data {
+        writeln!(text, "  {key}: {}", STANDARD.encode(value)).unwrap();
+    }
+    text
+}

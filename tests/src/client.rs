@@ -1,0 +1,267 @@
+//! Clients that say exactly what they send: one connection each, HTTP/1.1 or HTTP/2, plain or TLS.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::upstream::Seen;
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The version of the answer.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// The trailer fields.
+    pub trailers: HeaderMap,
+}
+
+/// One connection to the gateway.
+pub struct Client {
+    sender: Sender,
+    certificate: Option<Vec<u8>>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Answer {
+    /// What the echo upstream saw.
+    ///
+    /// # Panics
+    /// When the answer is not an upstream's.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not from an upstream: {self:?}"))
+    }
+
+    /// The name of the upstream that answered; empty when none did.
+    #[must_use]
+    pub fn upstream(&self) -> String {
+        serde_json::from_slice::<Seen>(&self.body).map(|seen| seen.upstream).unwrap_or_default()
+    }
+
+    /// The value of a header as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Client {
+    /// HTTP/1.1 in plain text.
+    pub async fn http1(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap(), None, Version::HTTP_11).await
+    }
+
+    /// HTTP/2 in plain text, with prior knowledge.
+    pub async fn h2c(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap(), None, Version::HTTP_2).await
+    }
+
+    /// HTTP/1.1 over TLS; any certificate will do. Without a name no SNI is sent.
+    pub async fn https1(address: SocketAddr, name: Option<&str>) -> Self {
+        Self::tls(address, name, Version::HTTP_11).await.unwrap()
+    }
+
+    /// HTTP/2 over TLS; any certificate will do. Without a name no SNI is sent.
+    pub async fn https2(address: SocketAddr, name: Option<&str>) -> Self {
+        Self::tls(address, name, Version::HTTP_2).await.unwrap()
+    }
+
+    async fn tls(address: SocketAddr, name: Option<&str>, version: Version) -> std::io::Result<Self> {
+        let (mut config, certificate) = insecure_config();
+        config.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        config.enable_sni = name.is_some();
+        let server_name = ServerName::try_from(name.unwrap_or("no.sni").to_owned()).unwrap();
+        let stream = TcpStream::connect(address).await?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await?;
+        let certificate = certificate.0.lock().unwrap().take();
+        Ok(Self::over(stream, certificate, version).await)
+    }
+
+    /// HTTP over any stream.
+    pub async fn over<S>(stream: S, certificate: Option<Vec<u8>>, version: Version) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        // How the connection ends is seen by the requests on it.
+        let sender = if version == Version::HTTP_2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection.with_upgrades());
+            Sender::Http1(sender)
+        };
+        Self { sender, certificate }
+    }
+
+    /// The leaf that the server showed, as DER.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    /// The common name of the leaf that the server showed.
+    #[must_use]
+    pub fn common_name(&self) -> String {
+        let der = self.certificate().unwrap();
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+        let subject = certificate.subject().iter_common_name().next().unwrap();
+        subject.as_str().unwrap().to_owned()
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub async fn open(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<http::Response<Incoming>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    /// Sends a request and reads the answer to its end.
+    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+        let (head, body) = self.open(request).await?.into_parts();
+        let body = body.collect().await?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        Ok(Answer {
+            status: head.status,
+            version: head.version,
+            headers: head.headers,
+            body: body.to_bytes(),
+            trailers,
+        })
+    }
+
+    /// Sends a request and reads the answer to its end.
+    ///
+    /// # Panics
+    /// When the connection breaks.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        self.try_send(request).await.unwrap()
+    }
+
+    /// Asks for a path of a host. Headers come on top.
+    pub async fn get(&mut self, host: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = self.request("GET", host, target, headers, "");
+        self.send(request).await
+    }
+
+    /// A request as this connection's version needs it.
+    #[must_use]
+    pub fn request(
+        &self,
+        method: &str,
+        host: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Request<Full<Bytes>> {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let mut request = Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = match self.sender {
+            Sender::Http1(_) => request.uri(target).header("host", host),
+            Sender::Http2(_) => request.uri(format!("{scheme}://{host}{target}")),
+        };
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
+    }
+}
+
+/// The leaf that a server showed.
+#[derive(Debug)]
+pub struct ShownCertificate(Mutex<Option<Vec<u8>>>);
+
+/// A configuration that believes every server and notes the certificate that it showed.
+#[must_use]
+pub fn insecure_config() -> (ClientConfig, Arc<ShownCertificate>) {
+    let shown = Arc::new(ShownCertificate(Mutex::new(None)));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(Credulous { provider: Arc::clone(&provider), shown: Arc::clone(&shown) });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    (config, shown)
+}
+
+#[derive(Debug)]
+struct Credulous {
+    provider: Arc<CryptoProvider>,
+    shown: Arc<ShownCertificate>,
+}
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.shown.0.lock().unwrap() = Some(leaf.to_vec());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,249 @@
+//! The gateway as its users have it: the binary, as a process, on addresses of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Answer, Client};
+use crate::manifests::Manifests;
+use crate::wait;
+
+/// A running gateway. It is killed when it is dropped.
+pub struct Gateway {
+    addresses: Addresses,
+    process: Mutex<Child>,
+    output: Lines,
+    log: Lines,
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// HTTPS.
+    pub https: SocketAddr,
+    /// Probes and metrics.
+    pub status: SocketAddr,
+    /// The operator's endpoint.
+    pub admin: SocketAddr,
+}
+
+/// The lines that a process has written so far.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Addresses {
+    /// Addresses that nobody else uses: a loopback address of this test, ports that the kernel gave.
+    #[must_use]
+    pub fn reserve() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
+        let ip = Ipv4Addr::new(127, process, high, low.max(1));
+        let sockets = [(); 4].map(|()| TcpListener::bind((ip, 0)).unwrap());
+        let [http, https, status, admin] = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+        Self { http, https, status, admin }
+    }
+
+    /// The flags that name them.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let Self { http, https, status, admin } = self;
+        vec![
+            format!("--http={http}"),
+            format!("--https={https}"),
+            format!("--status={status}"),
+            format!("--admin={admin}"),
+        ]
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway on a directory of manifests and waits until it is ready. Flags come on top.
+    ///
+    /// # Panics
+    /// When it does not become ready; its log is in the text.
+    pub async fn start(manifests: &Manifests, flags: &[&str]) -> Self {
+        let gateway = Self::spawn(Addresses::reserve(), manifests.path(), flags);
+        let is_ready = async || {
+            assert!(gateway.exit_status().is_none(), "the gateway ended:\n{}", gateway.log.text());
+            gateway.try_status("/readyz").await.is_some_and(|answer| answer.status == 200).then_some(())
+        };
+        wait::until("the gateway is ready", is_ready).await;
+        gateway
+    }
+
+    /// Starts a gateway and waits for nothing. Without a lame duck, unless the flags say otherwise.
+    #[must_use]
+    pub fn spawn(addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--manifests").arg(manifests).args(addresses.flags());
+        for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "20s")] {
+            if !flags.iter().any(|given| given.starts_with(flag)) {
+                command.args([flag, value]);
+            }
+        }
+        command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let (output, log) = (Lines::default(), Lines::default());
+        output.follow(process.stdout.take().unwrap());
+        log.follow(process.stderr.take().unwrap());
+        Self { addresses, process: Mutex::new(process), output, log }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.lock().unwrap().id()
+    }
+
+    /// Asks for a URL on a new connection: HTTP/1.1, TLS with the host as SNI for `https`. The port is the gateway's.
+    pub async fn get(&self, url: &str) -> Answer {
+        self.get_with(url, &[]).await
+    }
+
+    /// The same, with headers on top.
+    pub async fn get_with(&self, url: &str, headers: &[(&str, &str)]) -> Answer {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, target) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        let name = host.split(':').next().unwrap();
+        let mut client = match scheme {
+            "https" => Client::https1(self.addresses.https, Some(name)).await,
+            _ => Client::http1(self.addresses.http).await,
+        };
+        client.get(host, target, headers).await
+    }
+
+    /// Waits until a URL is answered as wanted, and returns that answer.
+    ///
+    /// # Panics
+    /// When it is not; the last answer is in the text.
+    pub async fn wait_for(&self, url: &str, is_wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let what = format!("the wanted answer for {url}; log:\n{}", self.log.text());
+        wait::until(&what, async || Some(self.get(url).await).filter(&is_wanted)).await
+    }
+
+    /// Asks the status endpoint.
+    pub async fn status(&self, target: &str) -> Answer {
+        self.try_status(target).await.unwrap()
+    }
+
+    /// Asks the status endpoint, which may not be there.
+    pub async fn try_status(&self, target: &str) -> Option<Answer> {
+        let stream = tokio::net::TcpStream::connect(self.addresses.status).await.ok()?;
+        let mut client = Client::over(stream, None, http::Version::HTTP_11).await;
+        let request = client.request("GET", &self.addresses.status.to_string(), target, &[], "");
+        client.try_send(request).await.ok()
+    }
+
+    /// Asks the admin endpoint.
+    pub async fn admin(&self, target: &str) -> Answer {
+        let mut client = Client::http1(self.addresses.admin).await;
+        client.get(&self.addresses.admin.to_string(), target, &[]).await
+    }
+
+    /// The sum of a metric over the series whose text contains all of `labels`; 0 without one.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.status("/metrics").await.text();
+        let lines = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// How the process ended, if it has.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.process.lock().unwrap().try_wait().unwrap()
+    }
+
+    /// Waits until the process has ended.
+    pub async fn wait_for_exit(&self) -> ExitStatus {
+        wait::until("the gateway ends", async || self.exit_status()).await
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// The access log so far.
+    #[must_use]
+    pub fn access_log(&self) -> Vec<String> {
+        self.output.0.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of the log with all of the words, and returns it.
+    pub async fn wait_for_log(&self, words: &[&str]) -> String {
+        self.log.wait_for(words).await
+    }
+
+    /// Waits for a line of the access log with all of the words, and returns it.
+    pub async fn wait_for_access_log(&self, words: &[&str]) -> String {
+        self.output.wait_for(words).await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let process = self.process.get_mut().unwrap();
+        // It may have ended already.
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}
+
+impl Lines {
+    fn follow(&self, stream: impl Read + Send + 'static) {
+        let lines = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+
+    async fn wait_for(&self, words: &[&str]) -> String {
+        let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+        let find = || self.0.lock().unwrap().iter().find(has_all).cloned();
+        wait::until(&format!("a line with {words:?}"), async || find()).await
+    }
+}
+
+/// Runs a command of the gateway to its end.
+#[must_use]
+pub fn command(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The binary of this build: `cargo build --workspace --bins --tests` makes it beside the tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let binary = test.ancestors().nth(2).unwrap().join("gateway");
+    assert!(binary.exists(), "{} is not there: cargo build --workspace --bins --tests", binary.display());
+    binary
+}
