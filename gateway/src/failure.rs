@@ -12,6 +12,8 @@ pub enum Failure {
     RouteNotFound,
     /// The rule asks for a restriction that cannot be evaluated.
     Denied,
+    /// The client is not one of those who get through.
+    Forbidden,
     /// The reference to the backend cannot be followed.
     BackendInvalid,
     /// The rewritten path cannot be forwarded.
@@ -45,6 +47,7 @@ impl Failure {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
+            Self::Forbidden => 403,
             Self::HostNotFound | Self::RouteNotFound => 404,
             Self::RequestMalformed | Self::RewriteInvalid => 400,
             Self::MethodNotAllowed => 405,
@@ -64,6 +67,7 @@ impl Failure {
             Self::HostNotFound => "host_not_found",
             Self::RouteNotFound => "route_not_found",
             Self::Denied => "denied",
+            Self::Forbidden => "forbidden",
             Self::BackendInvalid => "backend_invalid",
             Self::RewriteInvalid => "rewrite_invalid",
             Self::NoEndpoints => "no_endpoints",

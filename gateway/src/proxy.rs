@@ -72,7 +72,14 @@ impl ProxyHttp for Gateway {
         context.request_id = request_id(session.req_header(), snapshot.settings().generate_request_id);
         let outcome = match admitted {
             Err(failure) => Step::Fail(failure),
-            Ok(()) => self.decide(&snapshot, session.req_header(), &connection, client, context),
+            Ok(()) => {
+                let (step, is_guarded) = self.decide(&snapshot, session.req_header(), &connection, client, context);
+                let guards = context.rule.as_ref().and_then(|rule| rule.rule.guards.as_ref()).filter(|_| is_guarded);
+                match guards.map_or(Ok(()), |guards| filter::admit(&guards.access, client)) {
+                    Ok(()) => step,
+                    Err(failure) => Step::Fail(failure),
+                }
+            }
         };
         context.snapshot = Some(snapshot);
         match outcome {
@@ -297,6 +304,7 @@ enum Step {
 }
 
 impl Gateway {
+    /// What to do, and whether the guards of the rule stand before it.
     fn decide(
         &self,
         snapshot: &routing::Snapshot,
@@ -304,7 +312,7 @@ impl Gateway {
         connection: &ConnectionInfo,
         client: Client,
         context: &mut Context,
-    ) -> Step {
+    ) -> (Step, bool) {
         let view = RequestView {
             method: &request.method,
             authority: gate::authority(request),
@@ -319,7 +327,9 @@ impl Gateway {
             client: client.address,
             server_name: connection.server_name.as_deref(),
         };
-        match decide(snapshot, &view, &connection) {
+        let decision = decide(snapshot, &view, &connection);
+        let is_guarded = decision.is_guarded();
+        let step = match decision {
             Decision::Proxy(plan) => {
                 self.take_rule(plan.rule, context);
                 context.route = Some(Proxied::new(Arc::clone(plan.backend), plan.path, plan.host.map(Into::into)));
@@ -336,7 +346,8 @@ impl Gateway {
                 context.failure = Failure::of_reason(reason);
                 Step::Respond { status, body: Bytes::copy_from_slice(body.as_bytes()), location: None }
             }
-        }
+        };
+        (step, is_guarded)
     }
 
     fn take_rule(&self, rule: &Arc<CompiledRule>, context: &mut Context) {

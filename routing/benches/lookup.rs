@@ -39,6 +39,7 @@ fn route(number: usize, path: &str) -> Route {
         path: path.into(),
         host: "".into(),
         filters: Arc::default(),
+        guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
         upstream: Arc::default(),

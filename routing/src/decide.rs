@@ -87,6 +87,19 @@ pub enum Reason {
     RewriteInvalid,
 }
 
+impl Decision<'_> {
+    /// Whether the guards of the rule stand before it. They do not where nginx would have answered already, in its
+    /// rewrite phase: a redirect leads everybody to where they are asked.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        match self {
+            Self::Proxy(_) => true,
+            Self::Answer(answer) => answer.reason == Reason::Direct,
+            Self::Redirect(_) => false,
+        }
+    }
+}
+
 /// Decides what to do with a request. Total: every request gets a decision, and nothing is kept.
 #[must_use]
 pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Decision<'s> {

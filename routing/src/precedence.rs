@@ -76,6 +76,7 @@ mod tests {
             path: "/".into(),
             host: "".into(),
             filters: Arc::default(),
+            guards: None,
             backends: Vec::new(),
             fallback: None,
             upstream: Arc::default(),

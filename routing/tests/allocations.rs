@@ -20,6 +20,7 @@ fn route(path: PathMatch) -> Route {
         path: "".into(),
         host: "".into(),
         filters: Arc::default(),
+        guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
         upstream: Arc::default(),

@@ -33,6 +33,7 @@ fn rule(filters: Vec<Filter>, backends: Vec<WeightedBackend>) -> Arc<Rule> {
         path: "".into(),
         host: "".into(),
         filters: filters.into(),
+        guards: None,
         backends,
         fallback: None,
         upstream: Arc::default(),

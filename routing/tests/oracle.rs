@@ -232,6 +232,7 @@ fn route(number: usize, spec: &Spec) -> Route {
         path: "".into(),
         host: "".into(),
         filters: Arc::default(),
+        guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
         upstream: Arc::default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use routing::{Settings, TrustedProxies};
+use routing::{Networks, Settings, TrustedProxies};
 
 use crate::ingress::annotations;
 use crate::problem::{Problem, Reason};
@@ -28,6 +28,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) preserve_trailing_slash: bool,
     /// `http-redirect-code`.
     pub(crate) http_redirect_code: u16,
+    /// `whitelist-source-range`: who gets through, and with that nobody else; an empty set says nothing.
+    pub(crate) allow: Networks,
+    /// `denylist-source-range`: who does not get through.
+    pub(crate) deny: Networks,
     /// Why the paths of every Ingress answer 503; empty when they do not.
     pub(crate) denials: Vec<Box<str>>,
 }
@@ -46,6 +50,8 @@ pub struct SettingKey {
 pub enum SettingState {
     /// It works, and a change is live at once.
     Live(Apply),
+    /// It works and restricts access: every Ingress answers 503 while its value cannot be read.
+    Restricts(Apply),
     /// It restricts access and does not work: every Ingress answers 503 while it is set, for this reason.
     Denies(When, &'static str),
     /// It has no effect, for this reason.
@@ -85,14 +91,14 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("upstream-keepalive-timeout", |v, s| seconds(v).map(|v| s.runtime.upstream_keepalive_timeout = v)),
     live("use-forwarded-headers", |v, s| boolean(v).map(|v| s.runtime.use_forwarded_headers = v)),
     live("use-http2", |v, s| boolean(v).map(|v| s.runtime.use_http2 = v)),
+    restricts("denylist-source-range", |v, s| address_set(v).map(|v| s.ingress.deny = v)),
+    restricts("whitelist-source-range", |v, s| address_set(v).map(|v| s.ingress.allow = v)),
     denies("block-cidrs", When::Set, "access lists are not evaluated yet"),
     denies("block-referers", When::Set, "access lists are not evaluated yet"),
     denies("block-user-agents", When::Set, "access lists are not evaluated yet"),
-    denies("denylist-source-range", When::Set, "access lists are not evaluated yet"),
     denies("enable-modsecurity", When::True, "there is no web application firewall"),
     denies("enable-owasp-modsecurity-crs", When::True, "there is no web application firewall"),
     denies("global-auth-url", When::Set, "external authentication is not evaluated yet"),
-    denies("whitelist-source-range", When::Set, "access lists are not evaluated yet"),
     ignored("worker-processes", "threads are set by --threads"),
     ignored("worker-shutdown-timeout", "the drain limit is set by --drain-timeout"),
     ignored("reuse-port", "there is one set of sockets, shared by all threads"),
@@ -120,6 +126,13 @@ impl GlobalSettings {
                     settings.ingress.denials.push(format!("{name}: {why}").into());
                     Problem::error(Reason::Denied, field, format_args!("key {name}: {why}; every Ingress answers 503"))
                 }),
+                Some(SettingState::Restricts(Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
+                    let why = format!("{name}: {value:?} is not {wanted}");
+                    let problem =
+                        Problem::error(Reason::Denied, field, format_args!("key {why}; every Ingress answers 503"));
+                    settings.ingress.denials.push(why.into());
+                    problem
+                }),
                 Some(SettingState::Live(Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
                     Problem::error(
                         Reason::InvalidValue,
@@ -141,6 +154,8 @@ impl Default for IngressDefaults {
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
             http_redirect_code: 308,
+            allow: Networks::default(),
+            deny: Networks::default(),
             denials: Vec::new(),
         }
     }
@@ -164,6 +179,10 @@ impl std::fmt::Debug for Apply {
 
 const fn live(name: &'static str, apply: fn(&str, &mut GlobalSettings) -> Result<(), &'static str>) -> SettingKey {
     SettingKey { name, state: SettingState::Live(Apply(apply)) }
+}
+
+const fn restricts(name: &'static str, apply: fn(&str, &mut GlobalSettings) -> Result<(), &'static str>) -> SettingKey {
+    SettingKey { name, state: SettingState::Restricts(Apply(apply)) }
 }
 
 const fn denies(name: &'static str, when: When, why: &'static str) -> SettingKey {
@@ -216,6 +235,14 @@ fn networks(text: &str) -> Result<TrustedProxies, &'static str> {
         })
         .collect();
     parsed.map(TrustedProxies::new).ok_or("a list of networks in CIDR form, separated by commas")
+}
+
+/// The networks of an access list; no value is none.
+fn address_set(text: &str) -> Result<Networks, &'static str> {
+    if text.is_empty() {
+        return Ok(Networks::default());
+    }
+    annotations::networks(text).map_err(|_| "a list of networks in CIDR form, separated by commas")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod backend;
 mod filter;
+mod guard;
 mod listener;
 mod rule;
 
@@ -22,6 +23,7 @@ pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
 };
+pub use guard::{Access, AccessList, Guards, Satisfy, Verdict};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
 pub use rule::{
     CertificateRef, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,

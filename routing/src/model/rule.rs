@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::backend::BackendRef;
 use super::filter::Filter;
+use super::guard::Guards;
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::path::PathMatch;
 
@@ -87,6 +88,9 @@ pub struct Rule {
     /// What is done to requests and answers, in this order. Many rules share one list.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub filters: Arc<[Filter]>,
+    /// What a request must get past before it goes on; `None` where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Arc<Guards>>,
     /// Where requests go.
     pub backends: Vec<WeightedBackend>,
     /// Where they go instead when the chosen backend has no endpoint (ingress-nginx `default-backend`).

@@ -82,7 +82,7 @@ fn host(name: &str, host: &Host) -> Value {
 
 fn route(host_name: &str, route: &Route) -> Value {
     let Route { matches, rank: _, rule } = route;
-    let Rule { origin, path, host, filters, backends, fallback, upstream } = &**rule;
+    let Rule { origin, path, host, filters, guards, backends, fallback, upstream } = &**rule;
     let mut shown = Map::new();
     let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     show("match", matches.path.to_string().into());
@@ -96,6 +96,9 @@ fn route(host_name: &str, route: &Route) -> Value {
     }
     if **filters != [usual()] {
         show("filters", filters.iter().map(filter).collect());
+    }
+    if let Some(guards) = guards {
+        show("guards", json!(&**guards));
     }
     match &**backends {
         [] => {}

@@ -1,6 +1,7 @@
 //! Annotations of an Ingress: typed values only, one total parser for each, and a state for every name that
 //! ingress-nginx knows.
 
+mod access;
 mod table;
 mod value;
 
@@ -10,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 use routing::model::UpstreamProtocol;
 use routing::{HostPattern, Template};
 
+pub use access::AccessAnnotations;
+pub(crate) use access::networks;
 pub use table::{ANNOTATIONS, AnnotationRow, State};
 pub use value::ValueError;
 pub(crate) use value::{boolean, is_url};
@@ -50,6 +53,8 @@ pub struct Annotations {
     pub server_alias: Box<[HostPattern]>,
     /// `canary`.
     pub canary: bool,
+    /// Which clients get through.
+    pub access: AccessAnnotations,
     /// Why the paths of the Ingress answer 503; empty when they do not.
     pub denials: Vec<Box<str>>,
     /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.

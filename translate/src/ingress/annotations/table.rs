@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::Annotations;
+use super::access;
 use super::value::{self, ValueError};
 use crate::problem::{Problem, Reason};
-use State::{Denies, DeniesHost, Done, Warns};
+use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
 /// An annotation.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct AnnotationRow {
 pub enum State {
     /// It works: the parser writes its value into [`Annotations`].
     Done(fn(&str, &mut Annotations) -> Result<(), ValueError>),
+    /// The same, but an empty value is not none: the paths of the Ingress answer 503 with this reason.
+    DoneOrDenies(fn(&str, &mut Annotations) -> Result<(), ValueError>, &'static str),
     /// It restricts access and does not work: the paths of the Ingress answer 503 with this reason.
     Denies(When, &'static str),
     /// The same, but what it restricts is the whole host: so do the paths of every Ingress there.
@@ -33,8 +36,6 @@ pub enum State {
 /// Which values of an annotation restrict access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Every value, the empty one too: ingress-nginx denies what has an empty list of networks.
-    Present,
     /// Every value but the empty one, which is as good as none.
     Set,
     /// A true boolean.
@@ -143,9 +144,15 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("auth-keepalive-requests", Denies(When::Set, "external authentication is not evaluated yet")),
     row("auth-keepalive-timeout", Denies(When::Set, "external authentication is not evaluated yet")),
     row("enable-global-auth", Warns("does nothing: there is no global authentication to opt out of")),
-    row("satisfy", Denies(When::Set, "alternatives of restrictions are not evaluated yet")),
-    row("allowlist-source-range", Denies(When::Present, "access lists are not evaluated yet")),
-    row("denylist-source-range", Denies(When::Present, "access lists are not evaluated yet")),
+    row("satisfy", Done(|v, a| store(&mut a.access.satisfy, access::satisfy(v).map(Some)))),
+    row(
+        "allowlist-source-range",
+        DoneOrDenies(|v, a| store(&mut a.access.allow, access::networks(v).map(Some)), "the list of networks is empty"),
+    ),
+    row(
+        "denylist-source-range",
+        DoneOrDenies(|v, a| store(&mut a.access.deny, access::networks(v).map(Some)), "the list of networks is empty"),
+    ),
     // CORS.
     row("enable-cors", Warns("has no effect yet")),
     row("cors-allow-origin", Warns("has no effect yet")),
@@ -225,23 +232,21 @@ impl AnnotationRow {
             let message = format_args!("annotation {name} {why}").to_string();
             Ok(Some(Problem::warning(Reason::AnnotationIgnored, "", message)))
         };
-        if text.trim().is_empty() && !matches!(self.state, Denies(When::Present, _)) {
+        if text.trim().is_empty() {
+            if let DoneOrDenies(_, why) = self.state {
+                return Ok(Some(deny(annotations, format!("{name}: {why}"))));
+            }
             // Charts often leave an empty value behind. To ingress-nginx it is none.
             return ignored("is empty and has no effect");
         }
         match self.state {
-            Done(_) if text.contains(['\n', '\r']) => Err(ValueError::LineBreak),
-            Done(parse) => {
+            Done(_) | DoneOrDenies(..) if text.contains(['\n', '\r']) => Err(ValueError::LineBreak),
+            Done(parse) | DoneOrDenies(parse, _) => {
                 let n_denials = annotations.denials.len();
                 parse(text, annotations)?;
                 Ok(annotations.denials.get(n_denials).map(|why| denied(why, "this Ingress")))
             }
-            Denies(when, why) if when.holds(text)? => {
-                let why = format!("{name}: {why}");
-                let problem = denied(&why, "this Ingress");
-                annotations.denials.push(why.into());
-                Ok(Some(problem))
-            }
+            Denies(when, why) if when.holds(text)? => Ok(Some(deny(annotations, format!("{name}: {why}")))),
             DeniesHost(when, why) if when.holds(text)? => {
                 let why = format!("{name}: {why}");
                 let problem = denied(&why, "every Ingress of its hosts");
@@ -257,12 +262,18 @@ impl AnnotationRow {
 impl When {
     fn holds(self, text: &str) -> Result<bool, ValueError> {
         match self {
-            Self::Present | Self::Set => Ok(true),
+            Self::Set => Ok(true),
             Self::True => value::boolean(text),
             Self::On => Ok(text.trim() != "off"),
             Self::Positive => Ok(value::number(text)? > 0),
         }
     }
+}
+
+fn deny(annotations: &mut Annotations, why: String) -> Problem {
+    let problem = denied(&why, "this Ingress");
+    annotations.denials.push(why.into());
+    problem
 }
 
 fn denied(why: &str, whose: &str) -> Problem {

@@ -42,6 +42,13 @@ const NO_URLS: &[&str] = &[
     "$host/x",
 ];
 
+const NETWORKS: &[&str] =
+    &["10.0.0.0/8", "192.0.2.1", "10.0.0.0/8,2001:db8::/32 , 192.0.2.7", "10.1.2.3/8", "::1", "0.0.0.0/0"];
+const NO_NETWORKS: &[&str] =
+    &["10.0.0.0/33", "10.0.0.0/8,", "10.0.0.0-10.0.0.9", "10.0.0", "localhost", "10.0.0.0/8 192.0.2.1", "any", ","];
+/// Annotations of which an empty value is not none.
+const DENIES_WHEN_EMPTY: &[&str] = &["allowlist-source-range", "denylist-source-range"];
+
 const DONE: &[Works] = &[
     Works {
         name: "rewrite-target",
@@ -78,6 +85,9 @@ const DONE: &[Works] = &[
         refused: &["H2C", "AJP", "HTTP/2", "HTTP,HTTPS", "TCP"],
     },
     Works { name: "canary", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
+    Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
+    Works { name: "denylist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
 ];
 
 const DENIES: &[Restricts] = &[
@@ -108,10 +118,6 @@ const DENIES: &[Restricts] = &[
     Restricts { name: "auth-keepalive-share-vars", activating: "true", idle: &["false", ""] },
     Restricts { name: "auth-keepalive-requests", activating: "100", idle: &[""] },
     Restricts { name: "auth-keepalive-timeout", activating: "60", idle: &[""] },
-    Restricts { name: "satisfy", activating: "any", idle: &[""] },
-    // An empty list denies in ingress-nginx too.
-    Restricts { name: "allowlist-source-range", activating: "10.0.0.0/8", idle: &[] },
-    Restricts { name: "denylist-source-range", activating: "", idle: &[] },
     Restricts { name: "limit-rps", activating: "10", idle: &["0", "-1", ""] },
     Restricts { name: "limit-rpm", activating: "100", idle: &["0", ""] },
     Restricts { name: "limit-connections", activating: "1", idle: &["0", ""] },
@@ -245,7 +251,7 @@ fn every_annotation_of_ingress_nginx_is_in_the_state_that_is_asked_for() {
     let done = sorted(DONE.iter().map(|row| row.name).collect());
     let denies = sorted(DENIES.iter().map(|row| row.name).collect());
     let warns = sorted(WARNS.to_vec());
-    assert_eq!(of_state(|state| matches!(state, State::Done(_))), done);
+    assert_eq!(of_state(|state| matches!(state, State::Done(_) | State::DoneOrDenies(..))), done);
     assert_eq!(of_state(|state| matches!(state, State::Denies(..) | State::DeniesHost(..))), denies);
     assert_eq!(of_state(|state| matches!(state, State::Warns(_))), warns);
     let mut all = [done, denies, warns].concat();
@@ -285,8 +291,9 @@ fn no_accepted_value_can_be_extended_into_configuration() {
                 if *name == "backend-protocol" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
                     continue;
                 }
-                // So it is around each name of a list.
-                if *name == "server-alias" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
+                // So it is around each item of a list.
+                let is_list = *name == "server-alias" || DENIES_WHEN_EMPTY.contains(name);
+                if is_list && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
                     continue;
                 }
                 assert_refused(name, &value);
@@ -382,11 +389,21 @@ fn a_harmless_annotation_warns_and_does_nothing_whatever_its_value() {
 
 #[test]
 fn an_empty_value_is_none() {
-    for Works { name, .. } in DONE {
+    for Works { name, .. } in DONE.iter().filter(|row| !DENIES_WHEN_EMPTY.contains(&row.name)) {
         for value in ["", " ", "\n"] {
             let (parsed, problems) = parse_one(name, value).unwrap();
             assert_eq!(*parsed, Annotations::default(), "{name}");
             assert_eq!(problems[0].reason, Reason::AnnotationIgnored, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_access_list_lets_nobody_in() {
+    for name in DENIES_WHEN_EMPTY {
+        for value in ["", " ", "\n"] {
+            let (parsed, problems) = parse_one(name, value).unwrap();
+            assert_eq!((parsed.denials.len(), problems[0].reason), (1, Reason::Denied), "{name} {value:?}");
         }
     }
 }
@@ -430,16 +447,16 @@ fn the_prefix_that_stands_first_wins() {
 #[test]
 fn an_older_spelling_is_the_same_annotation() {
     for (old, new) in [("whitelist-source-range", "allowlist-source-range"), ("limit-whitelist", "limit-allowlist")] {
-        let (by_old, problems) = parse_one(old, "10.0.0.0/8").unwrap();
+        assert_eq!(parse_one(old, "10.0.0.0/8").unwrap().0, parse_one(new, "10.0.0.0/8").unwrap().0);
+        let (_, problems) = parse_one(old, "").unwrap();
         assert!(problems[0].field.contains(old) && problems[0].message.contains(new), "{problems:?}");
-        assert_eq!(by_old, parse_one(new, "10.0.0.0/8").unwrap().0);
     }
-    let (both, problems) = parse(&[
+    let (both, _) = parse(&[
         ("nginx.ingress.kubernetes.io/whitelist-source-range", "10.0.0.0/8"),
         ("nginx.ingress.kubernetes.io/allowlist-source-range", "192.0.2.0/24"),
     ])
     .unwrap();
-    assert_eq!((both.denials.len(), problems.len()), (1, 1));
+    assert_eq!(both, parse_one("allowlist-source-range", "192.0.2.0/24").unwrap().0);
 }
 
 #[test]

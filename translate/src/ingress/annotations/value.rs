@@ -27,6 +27,12 @@ pub enum ValueError {
     /// A byte that the value must not have.
     #[error("value must not contain {0:?}")]
     Byte(char),
+    /// Neither an address nor a network.
+    #[error("{0:?} is neither an address nor a network in CIDR form")]
+    Network(String),
+    /// Not one of a few words.
+    #[error("{0:?} is not one of {1}")]
+    OneOf(String, &'static str),
     /// Not a protocol.
     #[error("{0:?} is not one of HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS, FCGI")]
     Protocol(String),

@@ -138,6 +138,7 @@ fn unowned_root(backend: &BackendRef) -> Arc<Rule> {
         path: "/".into(),
         host: "".into(),
         filters: Arc::default(),
+        guards: None,
         backends: vec![WeightedBackend::only(backend.clone())],
         fallback: None,
         upstream: default_upstream(),

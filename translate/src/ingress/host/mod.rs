@@ -1,5 +1,6 @@
 //! From the Ingresses that speak of one host to what the host does: pure, and a function of nothing else.
 
+mod guard;
 mod implied;
 mod location;
 mod rule;

@@ -10,6 +10,7 @@ use routing::model::{
 use routing::{HostPattern, Template};
 
 use super::Survey;
+use super::guard::guards;
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
 use crate::ingress::annotations::{Annotations, is_url};
@@ -42,6 +43,7 @@ pub(super) fn rule(
         path: path.into(),
         host,
         filters,
+        guards: guards(ingress, survey),
         backends: backend.map(WeightedBackend::only).into_iter().collect(),
         fallback: fallback_ref(ingress),
         upstream: upstream(&ingress.annotations),

@@ -1,0 +1,114 @@
+//! Guards: what a request must get past before it goes on to a backend.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::networks::Networks;
+
+/// What a request must get past, in nginx's order of phases: first what counts requests, then what asks who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Guards {
+    /// Who gets through.
+    pub access: Access,
+}
+
+/// Who gets through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// Where clients must be.
+    #[serde(skip_serializing_if = "AccessList::is_empty")]
+    pub addresses: AccessList,
+    /// Whether all of this must be fulfilled, or any of it.
+    pub satisfy: Satisfy,
+}
+
+/// Which client addresses get through (nginx `deny` and `allow`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AccessList {
+    /// Who does not.
+    #[serde(skip_serializing_if = "Networks::is_empty")]
+    pub deny: Networks,
+    /// Who does, and with that nobody else; an empty set says nothing.
+    #[serde(skip_serializing_if = "Networks::is_empty")]
+    pub allow: Networks,
+}
+
+/// How many of the conditions must be fulfilled (nginx `satisfy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Satisfy {
+    /// Every one.
+    #[default]
+    All,
+    /// One of them.
+    Any,
+}
+
+/// What one condition says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is fulfilled.
+    Granted,
+    /// It does not speak of this request.
+    Silent,
+    /// It is not fulfilled.
+    Refused,
+}
+
+// === impls ===
+
+impl Guards {
+    /// Whether everybody gets past.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { access: Access { addresses, satisfy: _ } } = self;
+        addresses.is_empty()
+    }
+}
+
+impl AccessList {
+    /// What the list says of a client: the rules of `deny` come first, and behind those of `allow` all are denied.
+    #[must_use]
+    pub fn verdict(&self, client: IpAddr) -> Verdict {
+        if self.deny.contain(client) {
+            Verdict::Refused
+        } else if self.allow.is_empty() {
+            Verdict::Silent
+        } else if self.allow.contain(client) {
+            Verdict::Granted
+        } else {
+            Verdict::Refused
+        }
+    }
+
+    /// Whether the list says nothing of anybody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deny.is_empty() && self.allow.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deny_goes_before_allow_and_behind_allow_everybody_is_denied() {
+        let set = |texts: &[&str]| {
+            let networks: Vec<ipnet::IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            Networks::new(&networks)
+        };
+        for (deny, allow, client, expected) in [
+            (&[][..], &[][..], "10.0.0.1", Verdict::Silent),
+            (&[], &["10.0.0.0/8"], "10.0.0.1", Verdict::Granted),
+            (&[], &["10.0.0.0/8"], "11.0.0.1", Verdict::Refused),
+            (&["10.0.0.0/24"], &["10.0.0.0/8"], "10.0.0.1", Verdict::Refused),
+            (&["10.0.0.0/24"], &["10.0.0.0/8"], "10.0.1.1", Verdict::Granted),
+            (&["10.0.0.0/24"], &[], "10.0.1.1", Verdict::Silent),
+        ] {
+            let list = AccessList { deny: set(deny), allow: set(allow) };
+            assert_eq!(list.verdict(client.parse().unwrap()), expected, "{deny:?} {allow:?} {client}");
+        }
+    }
+}
