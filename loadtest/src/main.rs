@@ -1,0 +1,68 @@
+//! The `loadtest` command: benchmarks of the gateway and of its peers, side by side on one machine.
+
+mod bare;
+mod client;
+mod cpu;
+mod http;
+mod load;
+mod manifests;
+mod peers;
+mod process;
+mod procfs;
+mod report;
+mod statistics;
+mod upstream;
+mod workspace;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The bare proxy is measured against the gateway, so it has the gateway's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Benchmarks of Penstock.
+#[derive(Parser)]
+#[command(name = "loadtest", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// CPU time of a small keep-alive request: Penstock, bare Pingora, Envoy and nginx in interleaved rounds
+    Cpu(cpu::CpuFlags),
+    /// Serves as the bare Pingora proxy
+    #[command(hide = true)]
+    Bare {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
+        #[arg(long)]
+        threads: usize,
+    },
+    /// Serves as the upstream of the peers
+    #[command(hide = true)]
+    Upstream {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        body: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Cpu(flags) => cpu::cpu(&flags),
+        Command::Bare { listen, upstream, threads } => bare::serve(listen, upstream, threads),
+        Command::Upstream { listen, body } => upstream::serve(listen, &body),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error:#}");
+        ExitCode::FAILURE
+    })
+}

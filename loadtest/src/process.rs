@@ -1,0 +1,112 @@
+//! Programs that are started, waited for, measured and ended.
+
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::Connection;
+use crate::procfs::{self, CpuTime};
+
+/// A program that does not serve within this time has failed.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A program that is told to end has this long before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(3);
+/// Bytes of the log of a program that are shown when it fails.
+const SHOWN_LOG: u64 = 2048;
+
+/// A running program; it is ended when this is dropped.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program. Its standard error goes to a file in `directory`; its standard output is a pipe that is read
+    /// and forgotten, as a container runtime would read it.
+    pub(crate) fn start(name: &str, mut command: Command, directory: &Path) -> anyhow::Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+        let output = child.stdout.take();
+        let process = Self { name: name.to_owned(), child, log };
+        if let Some(output) = output {
+            std::thread::Builder::new()
+                .name("output".to_owned())
+                .spawn(move || forget(output))
+                .context("start threads")?;
+        }
+        Ok(process)
+    }
+
+    /// Waits until the host is answered with 200.
+    pub(crate) fn wait_until_serving(&mut self, address: SocketAddr, host: &str) -> anyhow::Result<()> {
+        self.wait_for(|| Connection::to(address).get(host, "/").is_ok_and(|answer| answer.status == 200))
+    }
+
+    /// Waits until something holds.
+    pub(crate) fn wait_for(&mut self, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while !holds() {
+            if let Some(status) = self.child.try_wait().context("wait for a program")? {
+                bail!("{} ended with {status}: {}", self.name, self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not serve after {START_LIMIT:?}: {}", self.name, self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// CPU time of the program with its children.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<CpuTime> {
+        procfs::cpu_time(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))
+    }
+
+    fn last_words(&self) -> String {
+        let mut text = Vec::new();
+        if let Ok(mut log) = File::open(&self.log) {
+            let length = log.metadata().map_or(0, |metadata| metadata.len());
+            let _ = log.seek(SeekFrom::Start(length.saturating_sub(SHOWN_LOG)));
+            let _ = log.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
+}
+
+impl Drop for Process {
+    /// A program with children has to end them itself, so it is asked before it is killed.
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + END_LIMIT;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// An address of the loopback that nobody listens on.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
+    socket.local_addr().context("find a free port")
+}
+
+fn forget(mut output: impl Read) {
+    let mut buffer = vec![0; 1 << 16];
+    while output.read(&mut buffer).is_ok_and(|n_read| n_read > 0) {}
+}
