@@ -39,12 +39,13 @@ impl Connection {
                 stream
             }
         };
-        let answer = self.exchange(&stream, &http::request(host, path))?;
-        self.stream = Some(stream);
+        let (answer, is_last) = self.exchange(&stream, &http::request(host, path))?;
+        self.stream = (!is_last).then_some(stream);
         Ok(answer)
     }
 
-    fn exchange(&mut self, mut stream: &TcpStream, request: &[u8]) -> io::Result<Answer> {
+    /// Returns the answer, and whether the connection ends with it.
+    fn exchange(&mut self, mut stream: &TcpStream, request: &[u8]) -> io::Result<(Answer, bool)> {
         stream.write_all(request)?;
         self.received.clear();
         let mut buffer = [0; 4096];
@@ -52,7 +53,8 @@ impl Connection {
             if let Some(head) = http::head(&self.received)?
                 && let Some(body) = self.received.get(head.length..head.length + head.body)
             {
-                return Ok(Answer { status: head.status, body: String::from_utf8_lossy(body).into_owned() });
+                let body = String::from_utf8_lossy(body).into_owned();
+                return Ok((Answer { status: head.status, body }, head.is_last));
             }
             let n_read = stream.read(&mut buffer)?;
             if n_read == 0 {

@@ -13,6 +13,8 @@ pub(crate) struct Head {
     pub(crate) length: usize,
     /// Bytes of the body.
     pub(crate) body: usize,
+    /// Whether the connection ends with this answer.
+    pub(crate) is_last: bool,
 }
 
 /// A request without a body, on a connection that is kept.
@@ -29,13 +31,12 @@ pub(crate) fn head(received: &[u8]) -> io::Result<Option<Head>> {
         httparse::Status::Partial => return Ok(None),
         httparse::Status::Complete(length) => length,
     };
-    let body = response
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
+    let value = |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    let body = value("content-length")
         .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
         .ok_or_else(|| invalid("answer without a Content-Length".to_owned()))?;
-    Ok(Some(Head { status: response.code.unwrap_or_default(), length, body }))
+    let is_last = value("connection").is_some_and(|header| header.value.eq_ignore_ascii_case(b"close"));
+    Ok(Some(Head { status: response.code.unwrap_or_default(), length, body, is_last }))
 }
 
 /// Bytes of the first request, which has no body; `None` when there is more to come.
@@ -55,8 +56,17 @@ mod tests {
     #[test]
     fn a_head_is_read_when_it_is_complete() {
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nabc";
-        assert_eq!(head(answer).unwrap(), Some(Head { status: 404, length: answer.len() - 3, body: 3 }));
+        assert_eq!(
+            head(answer).unwrap(),
+            Some(Head { status: 404, length: answer.len() - 3, body: 3, is_last: false })
+        );
         assert_eq!(head(&answer[..answer.len() - 4]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_last_answer_says_so() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert!(head(answer).unwrap().unwrap().is_last);
     }
 
     #[test]

@@ -100,16 +100,16 @@ async fn converse(target: &Target, counters: &Counters) -> io::Result<()> {
     while !counters.is_over.load(Ordering::Relaxed) {
         stream.write_all(&request).await?;
         received.clear();
-        let is_right = tokio::time::timeout(TIMEOUT, read_answer(&mut stream, &mut received, &target.body)).await??;
-        if !is_right {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "wrong answer"));
-        }
+        let is_last = tokio::time::timeout(TIMEOUT, read_answer(&mut stream, &mut received, &target.body)).await??;
         counters.answered.fetch_add(1, Ordering::Relaxed);
+        if is_last {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Reads one answer and tells whether it is the right one.
+/// Reads one answer, which must be the right one, and tells whether the connection ends with it.
 async fn read_answer(stream: &mut TcpStream, received: &mut Vec<u8>, right: &str) -> io::Result<bool> {
     loop {
         if stream.read_buf(received).await? == 0 {
@@ -118,7 +118,10 @@ async fn read_answer(stream: &mut TcpStream, received: &mut Vec<u8>, right: &str
         if let Some(head) = http::head(received)?
             && let Some(body) = received.get(head.length..head.length + head.body)
         {
-            return Ok(head.status == 200 && body == right.as_bytes());
+            if head.status != 200 || body != right.as_bytes() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "wrong answer"));
+            }
+            return Ok(head.is_last);
         }
     }
 }

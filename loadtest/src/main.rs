@@ -4,8 +4,10 @@ mod bare;
 mod client;
 mod cpu;
 mod http;
+mod live;
 mod load;
 mod manifests;
+mod memory;
 mod peers;
 mod process;
 mod procfs;
@@ -35,6 +37,10 @@ struct Cli {
 enum Command {
     /// CPU time of a small keep-alive request: Penstock, bare Pingora, Envoy and nginx in interleaved rounds
     Cpu(cpu::CpuFlags),
+    /// Time from the edit of a manifest to the first right answer, at 1,000 Ingresses and under load
+    Live(live::LiveFlags),
+    /// Resident memory of 10,000 routes with their Services and EndpointSlices, and what of it is given back
+    Memory(memory::MemoryFlags),
     /// Serves as the bare Pingora proxy
     #[command(hide = true)]
     Bare {
@@ -58,6 +64,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cpu(flags) => cpu::cpu(&flags),
+        Command::Live(flags) => live::live(&flags),
+        Command::Memory(flags) => memory::memory(&flags),
         Command::Bare { listen, upstream, threads } => bare::serve(listen, upstream, threads),
         Command::Upstream { listen, body } => upstream::serve(listen, &body),
     };

@@ -71,6 +71,11 @@ impl Process {
         procfs::cpu_time(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))
     }
 
+    /// Resident memory of the program in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        procfs::resident(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))
+    }
+
     fn last_words(&self) -> String {
         let mut text = Vec::new();
         if let Ok(mut log) = File::open(&self.log) {

@@ -1,4 +1,4 @@
-//! What the kernel counts: CPU time of processes, load of the machine.
+//! What the kernel counts: CPU time and memory of processes, load of the machine.
 
 use std::time::Duration;
 
@@ -35,6 +35,16 @@ pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<CpuTime> {
 /// CPU time of a process without its children.
 pub(crate) fn cpu_time_alone(pid: u32) -> anyhow::Result<CpuTime> {
     stat_cpu_time(&read(&format!("/proc/{pid}/stat"))?).context("unknown form of /proc/PID/stat")
+}
+
+/// Resident memory of a process in bytes.
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map(|kibibytes| kibibytes * 1024)
+        .context("no VmRSS in /proc/PID/status")
 }
 
 /// CPU time that the whole machine has used.
@@ -91,7 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_cpu_time() {
+    fn this_process_has_memory_and_uses_cpu_time() {
+        assert!(resident(std::process::id()).unwrap() > 1 << 20);
         let before = cpu_time(std::process::id()).unwrap();
         while cpu_time(std::process::id()).unwrap().since(before).total().is_zero() {
             std::hint::spin_loop();

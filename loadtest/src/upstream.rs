@@ -21,6 +21,19 @@ pub(crate) fn serve(listen: SocketAddr, body: &str) -> anyhow::Result<ExitCode> 
     })
 }
 
+/// Starts an upstream on a thread of this process, for as long as it lives, and returns where it listens.
+pub(crate) fn start(body: &str) -> anyhow::Result<SocketAddr> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start threads")?;
+    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).context("bind an upstream")?;
+    let address = listener.local_addr().context("bind an upstream")?;
+    let body = body.to_owned();
+    std::thread::Builder::new()
+        .name("upstream".to_owned())
+        .spawn(move || runtime.block_on(accept(listener, &body)))
+        .context("start threads")?;
+    Ok(address)
+}
+
 async fn accept(listener: TcpListener, body: &str) {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len());
     let answer: Arc<[u8]> = (head + body).into_bytes().into();

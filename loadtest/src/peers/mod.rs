@@ -11,6 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+pub(crate) use penstock::Gateway;
+
 use crate::process::Process;
 
 /// A proxy.
