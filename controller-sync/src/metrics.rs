@@ -5,6 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 use routing::Published;
 
+use crate::source::Faults;
+
 /// What the sync loop counts.
 pub struct SyncMetrics {
     propagation: Histogram,
@@ -32,10 +34,13 @@ impl SyncMetrics {
         let metrics = Self {
             propagation: Histogram::with_opts(options.buckets(buckets))?,
             recompiled_hosts: IntCounter::new("penstock_recompiled_hosts_total", "Hosts that were compiled")?,
-            rejected_objects: IntGauge::new("penstock_rejected_objects", "Objects whose newest version is refused")?,
+            rejected_objects: IntGauge::new(
+                "penstock_rejected_objects",
+                "Objects whose newest version is refused or cannot be read",
+            )?,
             stale_objects: IntGauge::new(
                 "penstock_stale_objects",
-                "Objects that work in an older version because the newest is refused",
+                "Objects that work in an older version because the newest is refused or cannot be read",
             )?,
             config_hash: Gauge::new(
                 "nginx_ingress_controller_config_hash",
@@ -87,9 +92,11 @@ impl SyncMetrics {
         self.last_successful_at.set(now.floor());
     }
 
-    pub(crate) fn on_refused(&self, refused: usize, stale: usize) {
-        self.rejected_objects.set(i64::try_from(refused).unwrap_or(i64::MAX));
-        self.stale_objects.set(i64::try_from(stale).unwrap_or(i64::MAX));
-        self.last_successful.set(i64::from(refused == 0));
+    /// Objects that are refused, those of them that work in an older version, and what cannot be read at all.
+    pub(crate) fn on_refused(&self, refused: usize, stale: usize, faults: Faults) {
+        let Faults { n_files, n_objects } = faults;
+        self.rejected_objects.set(i64::try_from(refused + n_objects).unwrap_or(i64::MAX));
+        self.stale_objects.set(i64::try_from(stale + n_objects).unwrap_or(i64::MAX));
+        self.last_successful.set(i64::from(refused == 0 && n_files == 0));
     }
 }

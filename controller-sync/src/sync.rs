@@ -15,7 +15,7 @@ use translate::{Config, Translator};
 use crate::metrics::SyncMetrics;
 use crate::report::Reporter;
 use crate::resolve::{Resolved, Resolver};
-use crate::source::{Batch, SourceEvent};
+use crate::source::{Batch, Faults, SourceEvent};
 
 /// What the loop can be asked for.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Sync {
     on_published: Box<dyn Fn() + Send>,
     /// Names that backends stand for, to be looked up.
     names: BTreeMap<BackendRef, BTreeSet<Box<str>>>,
+    /// What cannot be read by the latest batch.
+    faults: Faults,
     is_listed: bool,
     pending: Vec<Batch>,
     /// When the first of what is pending came.
@@ -55,6 +57,7 @@ impl Sync {
             metrics,
             on_published: Box::new(on_published),
             names: BTreeMap::new(),
+            faults: Faults::default(),
             is_listed: false,
             pending: Vec::new(),
             noticed: None,
@@ -103,11 +106,12 @@ impl Sync {
         let noticed = self.noticed.take();
         for batch in std::mem::take(&mut self.pending) {
             self.reporter.take(&batch);
+            self.faults = batch.faults;
             changes.extend(batch.changes.into_iter().map(|(change, _)| change));
         }
         let is_first = self.publisher.model().listeners.is_empty();
         if changes.is_empty() && !is_first {
-            return;
+            return self.count_refused();
         }
         let update = self.translator.apply(changes);
         let is_change = update.delta != Delta::default();
@@ -124,8 +128,12 @@ impl Sync {
         }
         self.follow_names(&update.delta, resolver);
         self.reporter.report(&self.translator, &update.touched);
+        self.count_refused();
+    }
+
+    fn count_refused(&self) {
         let (refused, stale) = self.translator.n_refused();
-        self.metrics.on_refused(refused, stale);
+        self.metrics.on_refused(refused, stale, self.faults);
     }
 
     fn follow_names(&mut self, delta: &Delta, resolver: &mut Resolver) {

@@ -31,6 +31,17 @@ pub struct Batch {
     pub reports: Vec<Report>,
     /// The files about which `reports` says everything: what was reported about them before is void.
     pub files: Vec<Arc<Path>>,
+    /// What cannot be read, in all files and not only in those of this batch.
+    pub faults: Faults,
+}
+
+/// What cannot be read. An object in it stays as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Files that cannot be read, or not all of their documents.
+    pub n_files: usize,
+    /// Known objects whose newest version is in there.
+    pub n_objects: usize,
 }
 
 /// The place of an object.
@@ -57,7 +68,7 @@ impl Batch {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { changes, reports, files } = self;
+        let Self { changes, reports, files, faults: _ } = self;
         changes.is_empty() && reports.is_empty() && files.is_empty()
     }
 }

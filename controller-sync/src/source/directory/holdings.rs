@@ -13,7 +13,7 @@ use translate::resources::ObjectKey;
 use translate::{Change, Problem, Reason};
 
 use crate::source::manifest::{Located, Manifest, Object, UnknownKind};
-use crate::source::{Batch, Place, Report};
+use crate::source::{Batch, Faults, Place, Report};
 
 /// What has become of a file.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) type Readings = BTreeMap<Arc<Path>, (Reading, Instant)>;
 pub(super) struct Holdings {
     files: BTreeMap<Arc<Path>, File>,
     claims: BTreeMap<Arc<ObjectKey>, Claim>,
+    /// The sum over all files.
+    faults: Faults,
 }
 
 #[derive(Default)]
@@ -46,6 +48,8 @@ struct File {
     reports: Vec<Report>,
     /// What was last said about it.
     told: Vec<Report>,
+    /// What cannot be read of it.
+    fault: Faults,
 }
 
 /// An object, and who holds it: by path, the first one owns it.
@@ -145,10 +149,12 @@ impl Holdings {
                     let file = self.files.entry(Arc::clone(&path)).or_default();
                     file.hash = None;
                     file.reports = vec![Report { place, problem }];
+                    self.faults.replace(&mut file.fault, Faults { n_files: 1, n_objects: file.keys.len() });
                     touched.read.insert(path);
                 }
                 Reading::Gone => {
-                    let Some(file) = self.files.remove(&path) else { continue };
+                    let Some(mut file) = self.files.remove(&path) else { continue };
+                    self.faults.replace(&mut file.fault, Faults::default());
                     self.let_go(&path, file.keys, &mut touched);
                     if !file.told.is_empty() {
                         touched.files.insert(path);
@@ -167,6 +173,7 @@ impl Holdings {
             }
         }
         self.tell(&touched, &mut batch);
+        batch.faults = self.faults;
         (batch, missing)
     }
 
@@ -188,11 +195,14 @@ impl Holdings {
         let file = self.files.entry(Arc::clone(path)).or_default();
         let mut gone = std::mem::take(&mut file.keys);
         gone.retain(|key| keys.binary_search(key).is_err());
+        let mut fault = Faults::default();
         if has_gaps {
             // What is not found may be in the documents that cannot be read.
+            fault = Faults { n_files: 1, n_objects: gone.len() };
             keys.append(&mut gone);
             keys.sort_unstable();
         }
+        self.faults.replace(&mut file.fault, fault);
         file.hash = Some(hash);
         file.keys = keys;
         file.reports = problems.into_iter().map(|located| report(path, located)).collect();
@@ -265,6 +275,15 @@ impl Holdings {
             Some(Report { place: holder.place.clone(), problem: Problem::error(Reason::Duplicate, "", message) })
         };
         keys.filter_map(waits).collect()
+    }
+}
+
+impl Faults {
+    /// Puts what is true of one file now in the place of what was, in a sum over all files.
+    fn replace(&mut self, before: &mut Self, now: Self) {
+        self.n_files = self.n_files - before.n_files + now.n_files;
+        self.n_objects = self.n_objects - before.n_objects + now.n_objects;
+        *before = now;
     }
 }
 

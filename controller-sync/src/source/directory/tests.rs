@@ -112,7 +112,7 @@ impl Watched {
         }
     }
 
-    fn apply(&mut self, Batch { changes, reports, files }: Batch) {
+    fn apply(&mut self, Batch { changes, reports, files, faults: _ }: Batch) {
         let mut told = Vec::new();
         for (change, place) in changes {
             let place = place.path.strip_prefix(self.directory.path()).unwrap().display().to_string();
