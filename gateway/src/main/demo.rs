@@ -55,8 +55,8 @@ pub(crate) fn demo(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
             default_backend_service: None,
         },
     })?;
-    eprint!("{}", instructions(flags, &directory.0));
-    lifecycle::stay(parts, Duration::ZERO, Duration::from_secs(5))
+    let print = || eprint!("{}", instructions(flags, &directory.0));
+    lifecycle::stay(parts, Duration::ZERO, Duration::from_secs(5), print)
 }
 
 /// Starts the back ends and returns the EndpointSlices that lead to them.

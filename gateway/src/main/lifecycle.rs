@@ -1,4 +1,4 @@
-//! The end of a process, as its signals want it.
+//! The life of a process from its first snapshot to its end, as its signals want it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,18 +21,36 @@ enum Leave {
     Soon,
 }
 
-struct Signals {
+/// The signals that the process takes, from the moment this is made: before, they end it as they end any process.
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
 }
 
-/// Stays until a signal says to go, goes as it says, and returns the exit code: 0 after a drain.
-pub(crate) fn stay(parts: Parts, lame_duck: Duration, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
-    let Parts { control, mut server, files } = parts;
+/// Waits until the listeners of the first snapshot are bound, calls `on_bound`, stays until a signal says to go, goes as
+/// it says, and returns the exit code: 0 after a drain.
+pub(crate) fn stay(
+    parts: Parts,
+    lame_duck: Duration,
+    drain_timeout: Duration,
+    on_bound: impl FnOnce(),
+) -> anyhow::Result<ExitCode> {
+    let Parts { control, mut server, files, mut signals } = parts;
     let is_forced = control.block_on(async {
-        let mut signals = Signals::new()?;
+        let bound = tokio::select! {
+            errors = server.first_bind() => errors,
+            // Nothing was accepted, so there is nothing to wait for.
+            _ = signals.next(&files) => {
+                tracing::info!("told to leave before there was anything to serve");
+                return anyhow::Ok(true);
+            }
+        };
+        if let Some(error) = bound.into_iter().next() {
+            return Err(error.into());
+        }
+        on_bound();
         let leave = signals.next(&files).await;
         let ends = async {
             server.leave();
@@ -50,21 +68,21 @@ pub(crate) fn stay(parts: Parts, lame_duck: Duration, drain_timeout: Duration) -
                 }
                 false
             }
-            // A second signal ends it at once.
-            _ = signals.next(&files) => true,
+            _ = signals.next(&files) => {
+                tracing::warn!("second signal: ending at once");
+                true
+            }
         };
         anyhow::Ok(is_forced)
     })?;
-    if is_forced {
-        tracing::warn!("second signal: ending at once");
-    }
     server.stop(if is_forced { Duration::ZERO } else { STOP });
     control.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    /// Must be called inside a runtime.
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let of = |kind| signal(kind).context("listen for signals");
         Ok(Self {
             terminate: of(SignalKind::terminate())?,

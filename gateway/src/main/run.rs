@@ -13,7 +13,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flags::RunFlags;
-use super::{lifecycle, logging, manifests};
+use super::lifecycle::{self, Signals};
+use super::{logging, manifests};
 
 /// Batches that a source may be ahead of the sync loop.
 const EVENT_QUEUE: usize = 64;
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) server: Server,
     /// Reads the files again.
     pub(crate) files: DirectoryHandle,
+    pub(crate) signals: Signals,
 }
 
 /// Runs the command.
@@ -34,10 +36,10 @@ pub(crate) fn run(flags: &RunFlags, ignored: &[String]) -> anyhow::Result<ExitCo
         tracing::warn!("flag {flag} of ingress-nginx is accepted and has no effect");
     }
     let parts = start(flags)?;
-    lifecycle::stay(parts, flags.lame_duck, flags.drain_timeout)
+    lifecycle::stay(parts, flags.lame_duck, flags.drain_timeout, || {})
 }
 
-/// Starts everything and waits until the listeners of the first snapshot are bound.
+/// Starts everything and waits for nothing.
 pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -45,10 +47,11 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
         .enable_all()
         .build()
         .context("start threads")?;
+    let signals = control.block_on(async { Signals::new() })?;
     let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &[flags.status, flags.admin]);
     let live = Arc::new(LiveRouting::new());
     let (requests, asked) = mpsc::channel(4);
-    let mut server = Server::start(
+    let server = Server::start(
         ServerConfig {
             threads: threads(flags.threads),
             status: flags.status,
@@ -67,10 +70,7 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let files = source.handle();
     control.spawn(source.run(sender));
     start_sync(sync, events, asked)?;
-    if let Some(error) = control.block_on(server.first_bind()).into_iter().next() {
-        return Err(error.into());
-    }
-    Ok(Parts { control, server, files })
+    Ok(Parts { control, server, files, signals })
 }
 
 /// The sync loop has a thread of its own: a large compilation must not keep probes waiting.
