@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use super::time;
 
 /// Lines that may wait for the writer.
 const QUEUE_LINES: usize = 65_536;
+/// Bytes of lines that may wait for the writer: clients decide how long their lines are.
+const QUEUE_BYTES: usize = 32 << 20;
 /// The longest value of one field, in bytes: a line stays a line.
 const MAX_FIELD: usize = 4096;
 /// How long the writer gathers lines before it writes again.
@@ -38,6 +40,7 @@ pub struct AccessLog {
 
 struct Queue {
     lines: ArrayQueue<String>,
+    n_bytes: AtomicUsize,
     is_writer_asleep: AtomicBool,
     is_writing: AtomicBool,
     dropped: AtomicU64,
@@ -112,6 +115,7 @@ impl AccessLog {
     pub fn start(format: AccessLogFormat, output: impl std::io::Write + Send + 'static) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
             lines: ArrayQueue::new(QUEUE_LINES),
+            n_bytes: AtomicUsize::new(0),
             is_writer_asleep: AtomicBool::new(false),
             is_writing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -128,7 +132,7 @@ impl AccessLog {
             AccessLogFormat::Text => text_line(record),
             AccessLogFormat::Json => json_line(record),
         };
-        if self.queue.lines.push(line).is_err() {
+        if !self.queue.push(line) {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
         }
         if self.queue.is_writer_asleep.load(Ordering::Acquire)
@@ -154,6 +158,17 @@ impl AccessLog {
 // === impl Queue ===
 
 impl Queue {
+    /// Whether there was room for the line.
+    fn push(&self, line: String) -> bool {
+        let length = line.len();
+        let has_room = self.n_bytes.fetch_add(length, Ordering::Relaxed) + length <= QUEUE_BYTES;
+        let is_pushed = has_room && self.lines.push(line).is_ok();
+        if !is_pushed {
+            self.n_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        is_pushed
+    }
+
     fn write_to(&self, mut output: impl std::io::Write) {
         let mut batch = Vec::with_capacity(256 << 10);
         loop {
@@ -162,6 +177,7 @@ impl Queue {
             while batch.len() < 128 << 10
                 && let Some(line) = self.lines.pop()
             {
+                self.n_bytes.fetch_sub(line.len(), Ordering::Relaxed);
                 batch.extend_from_slice(line.as_bytes());
                 n_lines += 1;
             }
@@ -355,6 +371,29 @@ mod tests {
         assert_eq!(json.matches('\n').count(), 1);
         assert!(json.len() < 10_000);
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    }
+
+    #[test]
+    fn lines_that_wait_take_a_bounded_amount_of_memory() {
+        struct Stuck(std::sync::mpsc::Receiver<()>);
+        impl std::io::Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                // Until the test is over.
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (_until, stuck) = std::sync::mpsc::channel();
+        let log = AccessLog::start(AccessLogFormat::Text, Stuck(stuck)).unwrap();
+        let long = "\u{1}".repeat(MAX_FIELD);
+        for _ in 0..4096 {
+            log.log(&AccessRecord { target: &long, ..record() });
+        }
+        assert!(log.n_dropped() > 1000, "{} lines of 16 KiB were lost", log.n_dropped());
+        assert!(log.queue.n_bytes.load(Ordering::Relaxed) <= QUEUE_BYTES);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::new(connections, Arc::clone(&n_requests))?))?;
         let name = "penstock_snapshot_generation".to_owned();
         let desc = Desc::new(name, "The number of the live snapshot".to_owned(), Vec::new(), HashMap::new())?;
-        registry.register(Box::new(LiveCollector { live, access_log, desc }))?;
+        registry.register(Box::new(LiveCollector { live, access_log, class: identity.class.clone(), desc }))?;
         let upstream = counters(
             &registry,
             "penstock_upstream_connections_total",
@@ -166,6 +166,8 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometh
 struct LiveCollector {
     live: Arc<LiveRouting>,
     access_log: Option<Arc<AccessLog>>,
+    /// `controller_class`, which the series of certificates have a second time.
+    class: String,
     /// The registry tells collectors apart by this.
     desc: Desc,
 }
@@ -188,6 +190,7 @@ impl Collector for LiveCollector {
         for (host, reference, certificate) in snapshot.certificates() {
             let host = host.to_string();
             let common = [
+                ("class", &*self.class),
                 ("host", host.as_str()),
                 ("identifier", &certificate.fingerprint),
                 ("namespace", &reference.namespace),
