@@ -57,7 +57,9 @@ pub(crate) fn peer(
     settings: &Settings,
 ) -> Box<HttpPeer> {
     let is_tls = matches!(protocol, Protocol::Http1Tls | Protocol::Http2Tls);
-    let server_name = policy.tls.server_name.as_deref().unwrap_or_default().to_owned();
+    // TLS of Pingora takes no empty name; for an address it sends none.
+    let server_name =
+        policy.tls.server_name.as_deref().map_or_else(|| endpoint.key.address.ip().to_string(), Into::into);
     let mut peer = Box::new(HttpPeer::new(endpoint.key.address, is_tls, server_name));
     peer.group_key = group_key(endpoint, protocol);
     let options = &mut peer.options;
