@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use translate::resources::ObjectKey;
-use translate::{Change, Problem, Severity, Translator};
+use translate::{Change, Problem, Reason, Severity, Translator};
 
 use crate::source::locate::Positions;
 use crate::source::{Batch, Place, Report};
@@ -16,6 +16,8 @@ pub(crate) struct Reporter {
     places: BTreeMap<ObjectKey, Place>,
     told: BTreeMap<ObjectKey, Vec<Problem>>,
     told_of_files: BTreeMap<Arc<Path>, BTreeSet<Report>>,
+    /// Unknown kinds are named once, however many objects of them there are.
+    told_of_kinds: BTreeSet<String>,
 }
 
 impl Reporter {
@@ -33,6 +35,9 @@ impl Reporter {
             let reports: BTreeSet<Report> = reports.collect();
             let told = self.told_of_files.remove(path).unwrap_or_default();
             for Report { place, problem } in reports.difference(&told) {
+                if problem.reason == Reason::KindUnknown && !self.told_of_kinds.insert(problem.message.clone()) {
+                    continue;
+                }
                 log(None, Some(&place.to_string()), problem);
             }
             if !reports.is_empty() {

@@ -71,6 +71,8 @@ pub enum Reason {
     SettingUnknown,
     /// A key of the ConfigMap that has no effect here.
     SettingIgnored,
+    /// A kind that nobody knows here.
+    KindUnknown,
     /// Two files hold the same object.
     Duplicate,
 }

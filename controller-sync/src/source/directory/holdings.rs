@@ -320,5 +320,5 @@ fn report(path: &Arc<Path>, located: Located<Problem>) -> Report {
 fn unknown_kind(located: Located<UnknownKind>) -> Located<Problem> {
     let Located { line, item, value: UnknownKind { api_version, kind } } = located;
     let message = format_args!("{kind} of {api_version} is not known here and has no effect").to_string();
-    Located { line, item, value: Problem::warning(Reason::Malformed, "kind", message) }
+    Located { line, item, value: Problem::warning(Reason::KindUnknown, "kind", message) }
 }
