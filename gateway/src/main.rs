@@ -18,6 +18,7 @@ mod main {
 use std::process::ExitCode;
 
 use clap::Parser;
+use controller_sync::source::directory::OpenError;
 use main::flags::{Cli, Command, Normalized};
 
 #[global_allocator]
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("gateway: {error:#}");
-        ExitCode::FAILURE
+        // A path that does not exist is a mistake on the command line.
+        let is_usage = matches!(error.downcast_ref(), Some(OpenError::Path { .. }));
+        if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }

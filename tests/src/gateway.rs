@@ -237,7 +237,13 @@ impl Lines {
 /// Runs a command of the gateway to its end.
 #[must_use]
 pub fn command(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+    command_with(arguments, &[])
+}
+
+/// The same, with environment variables on top.
+#[must_use]
+pub fn command_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(binary()).args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).output().unwrap()
 }
 
 /// The binary of this build: `cargo build --workspace --bins --tests` makes it beside the tests.

@@ -1,6 +1,7 @@
 //! `gateway check`: what `nginx -t` is for nginx.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use super::manifests::{self, Loaded};
 
 /// Something to say, with its place.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Finding {
+pub(crate) struct Finding {
     file: String,
     line: usize,
     severity: Severity,
@@ -29,14 +30,7 @@ struct Finding {
 
 /// Runs the command: 0 when there is no error, 1 when there is, 2 for bad usage.
 pub(crate) fn check(flags: &CheckFlags) -> anyhow::Result<ExitCode> {
-    let loaded = match manifests::load(&flags.paths, &flags.meaning) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            // A path that does not exist is a mistake on the command line.
-            eprintln!("gateway: {error:#}");
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let loaded = manifests::load(&flags.paths, &flags.meaning)?;
     let findings = findings(&loaded);
     let mut output = std::io::stdout().lock();
     let written = match flags.output {
@@ -47,11 +41,11 @@ pub(crate) fn check(flags: &CheckFlags) -> anyhow::Result<ExitCode> {
     };
     // Whoever closed the pipe has seen enough.
     let _ = written;
-    let has_error = findings.iter().any(|finding| finding.severity == Severity::Error);
-    Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if findings.iter().any(Finding::is_error) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn findings(loaded: &Loaded) -> Vec<Finding> {
+/// All that there is to say about manifests, sorted by place.
+pub(crate) fn findings(loaded: &Loaded) -> Vec<Finding> {
     let Loaded { batch, translator, .. } = loaded;
     let places: BTreeMap<ObjectKey, &Place> = batch
         .changes
@@ -90,11 +84,28 @@ fn finding(path: &Path, line: usize, object: String, problem: &Problem) -> Findi
 }
 
 fn print(findings: &[Finding], loaded: &Loaded, output: &mut impl std::io::Write) -> std::io::Result<()> {
-    for Finding { file, line, severity, object, reason, field: _, message } in findings {
-        let object = if object.is_empty() { String::new() } else { format!("{object}: ") };
-        writeln!(output, "{file}:{line}: {severity}: {object}{message} [{reason:?}]")?;
+    for finding in findings {
+        writeln!(output, "{finding}")?;
     }
-    let n_errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let n_errors = findings.iter().filter(|finding| finding.is_error()).count();
     let n_objects = loaded.batch.changes.len();
     writeln!(output, "{n_objects} objects, {n_errors} errors, {} warnings", findings.len() - n_errors)
+}
+
+impl Finding {
+    /// Whether something does not work.
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, severity, object, reason, field: _, message } = self;
+        write!(f, "{file}:{line}: {severity}: ")?;
+        if !object.is_empty() {
+            write!(f, "{object}: ")?;
+        }
+        write!(f, "{message} [{reason:?}]")
+    }
 }

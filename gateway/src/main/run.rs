@@ -1,5 +1,6 @@
 //! `gateway run`: wires a source, the sync loop and the data plane, and stays until it is told to go.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ pub(crate) struct Parts {
 /// Runs the command.
 pub(crate) fn run(flags: &RunFlags, ignored: &[String]) -> anyhow::Result<ExitCode> {
     logging::start();
+    if let Some(address) = shared_address(flags) {
+        eprintln!(
+            "gateway: {address} is given for two purposes; each of --http, --https, --status, --admin needs its own"
+        );
+        return Ok(ExitCode::from(2));
+    }
     for flag in ignored {
         tracing::warn!("flag {flag} of ingress-nginx is accepted and has no effect");
     }
@@ -71,6 +78,14 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     control.spawn(source.run(sender));
     start_sync(sync, events, asked)?;
     Ok(Parts { control, server, files, signals })
+}
+
+/// An address that is given twice: one listener would hide the other.
+fn shared_address(flags: &RunFlags) -> Option<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> =
+        flags.http.iter().chain(&flags.https).chain([&flags.status, &flags.admin]).copied().collect();
+    addresses.sort_unstable();
+    addresses.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first().copied())
 }
 
 /// The sync loop has a thread of its own: a large compilation must not keep probes waiting.

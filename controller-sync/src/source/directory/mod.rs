@@ -36,7 +36,7 @@ use super::{Batch, SourceEvent};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A path does not lead to a file or directory.
-    #[error("open manifests {}: {source}", path.display())]
+    #[error("open manifests {}", path.display())]
     Path {
         /// The path.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The operating system does not let us watch.
-    #[error("watch manifests: {0}")]
+    #[error("watch manifests")]
     Watch(#[from] notify::Error),
 }
 
