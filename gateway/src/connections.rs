@@ -27,6 +27,8 @@ pub enum Phase {
     Busy = 2,
     /// HTTP/2, where all of this happens at the same time.
     Http2 = 3,
+    /// The request has become a tunnel: bytes pass both ways until one side ends it.
+    Tunnel = 4,
 }
 
 /// All connections that are open.
@@ -120,7 +122,7 @@ impl Connections {
             match state.phase() {
                 Phase::Idle => counts.waiting += 1,
                 Phase::Head => counts.reading += 1,
-                Phase::Busy | Phase::Http2 => counts.writing += 1,
+                Phase::Busy | Phase::Http2 | Phase::Tunnel => counts.writing += 1,
             }
         });
         counts
@@ -179,6 +181,12 @@ impl ConnectionHandle {
         }
     }
 
+    /// The answer has switched to another protocol (RFC 9110 section 15.2.2).
+    pub fn begin_tunnel(&self) {
+        self.set_phase(Phase::Tunnel);
+        self.0.waker.wake();
+    }
+
     /// The request was answered.
     pub fn end_request(&self) {
         if self.phase() != Phase::Http2 {
@@ -203,7 +211,7 @@ impl ConnectionHandle {
         if self.is_draining() { self.0.shared.drain_deadline.get().copied() } else { None }
     }
 
-    /// Remembers the task that waits for the next request.
+    /// Remembers the task that reads.
     pub(crate) fn register(&self, waker: &Waker) {
         self.0.waker.register(waker);
     }
@@ -217,7 +225,8 @@ impl State {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Busy,
-            _ => Phase::Http2,
+            3 => Phase::Http2,
+            _ => Phase::Tunnel,
         }
     }
 }

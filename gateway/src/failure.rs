@@ -3,6 +3,8 @@
 use pingora::{Error, ErrorSource, ErrorType};
 use routing::Reason;
 
+use crate::framing::Violation;
+
 /// Why the gateway answers by itself, or gives a request up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
@@ -32,6 +34,10 @@ pub enum Failure {
     UpstreamTimeout,
     /// The request is malformed or ambiguous.
     RequestMalformed,
+    /// The target of the request is too long.
+    TargetTooLong,
+    /// The head of the request is too large.
+    HeadTooLarge,
     /// The method is not served.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -52,6 +58,8 @@ impl Failure {
             Self::RequestMalformed | Self::RewriteInvalid => 400,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLarge => 431,
             Self::ClientClosed => 499,
             Self::BackendInvalid | Self::Internal => 500,
             Self::ConnectFailed | Self::UpstreamTls | Self::UpstreamBroken => 502,
@@ -77,6 +85,8 @@ impl Failure {
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::RequestMalformed => "request_malformed",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLarge => "head_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::ClientClosed => "client_closed",
@@ -87,7 +97,15 @@ impl Failure {
     /// Whether the connection to the client may carry another request: not when it is unclear where this one ends.
     #[must_use]
     pub fn keeps_connection(self) -> bool {
-        !matches!(self, Self::RequestMalformed | Self::MethodNotAllowed | Self::RequestTimeout | Self::ClientClosed)
+        !matches!(
+            self,
+            Self::RequestMalformed
+                | Self::TargetTooLong
+                | Self::HeadTooLarge
+                | Self::MethodNotAllowed
+                | Self::RequestTimeout
+                | Self::ClientClosed
+        )
     }
 
     /// Reads an error of Pingora.
@@ -122,6 +140,16 @@ impl Failure {
             Reason::BackendInvalid => Some(Self::BackendInvalid),
             Reason::RewriteInvalid => Some(Self::RewriteInvalid),
             Reason::Health | Reason::Direct => None,
+        }
+    }
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Malformed => Self::RequestMalformed,
+            Violation::TargetTooLong => Self::TargetTooLong,
+            Violation::HeadTooLarge => Self::HeadTooLarge,
         }
     }
 }

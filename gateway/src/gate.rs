@@ -1,6 +1,6 @@
 //! The strict request gate: what is ambiguous is refused before anything looks at it, and what passes has one meaning.
 
-use http::{Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use routing::normalize_path;
 
@@ -8,6 +8,8 @@ use crate::failure::Failure;
 
 /// The longest authority that is looked at: a host of DNS, a colon and a port.
 const MAX_AUTHORITY: usize = 253 + 1 + 5;
+/// Fields that `Connection` cannot name, in Pingora's eyes.
+const FOREIGN_NOMINATIONS: &[&[u8]] = &[b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
 
 /// Checks a request and gives it its one form: the path is normalised, headers that could be mistaken for others are
 /// dropped. What is matched later is what is forwarded.
@@ -18,7 +20,9 @@ pub(crate) fn admit(request: &mut RequestHeader) -> Result<(), Failure> {
     check_authority(request)?;
     normalize_target(request)?;
     drop_ambiguous_headers(request);
-    Ok(())
+    drop_unasked_upgrade(request);
+    drop_foreign_nominations(request)?;
+    join_cookies(request)
 }
 
 /// The authority that a request is for; empty when an HTTP/1.0 request names none.
@@ -52,7 +56,7 @@ fn check_authority(request: &RequestHeader) -> Result<(), Failure> {
 }
 
 /// Whether the bytes are a host, with or without a port. An empty host is legal (RFC 9110 section 7.2).
-fn is_authority(bytes: &[u8]) -> bool {
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
     if bytes.len() > MAX_AUTHORITY {
         return false;
     }
@@ -115,6 +119,48 @@ fn drop_ambiguous_headers(request: &mut RequestHeader) {
     }
 }
 
+/// RFC 9110 section 7.8: who wants to switch protocols says so in `Connection` too, and speaks HTTP/1.1.
+fn drop_unasked_upgrade(request: &mut RequestHeader) {
+    let is_asked =
+        request.version == Version::HTTP_11 && nominations(request).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    if !is_asked {
+        request.remove_header(&header::UPGRADE);
+    }
+}
+
+/// The fields that a client names in `Connection`.
+fn nominations(request: &RequestHeader) -> impl Iterator<Item = &[u8]> {
+    let fields = request.headers.get_all(header::CONNECTION).into_iter();
+    fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Forgets fields that a client names in `Connection` although they are not of its hop (RFC 9110 section 7.6.1): they are
+/// set anew on the way. Pingora drops the other ones with the header itself, and would refuse the request for these.
+fn drop_foreign_nominations(request: &mut RequestHeader) -> Result<(), Failure> {
+    let is_foreign = |name: &[u8]| FOREIGN_NOMINATIONS.iter().any(|foreign| name.eq_ignore_ascii_case(foreign));
+    if !nominations(request).any(is_foreign) {
+        return Ok(());
+    }
+    let kept: Vec<&[u8]> = nominations(request).filter(|name| !is_foreign(name)).collect();
+    let kept = kept.join(&b", "[..]);
+    replace(request, header::CONNECTION, &kept)
+}
+
+/// Makes one field of the pieces in which HTTP/2 may send a cookie (RFC 9113 section 8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<(), Failure> {
+    let cookies = request.headers.get_all(header::COOKIE);
+    if cookies.iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let pieces: Vec<&[u8]> = cookies.iter().map(HeaderValue::as_bytes).collect();
+    let joined = pieces.join(&b"; "[..]);
+    replace(request, header::COOKIE, &joined)
+}
+
+fn replace(request: &mut RequestHeader, name: header::HeaderName, value: &[u8]) -> Result<(), Failure> {
+    request.insert_header(name, value).map_err(|_| Failure::RequestMalformed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +219,41 @@ mod tests {
         assert!(with_underscore.headers.contains_key("x-y"));
         for method in ["TRACE", "CONNECT"] {
             assert_eq!(admit(&mut request(method, "/", &[("Host", "a")])), Err(Failure::MethodNotAllowed));
+        }
+    }
+    #[test]
+    fn a_client_names_fields_of_its_own_hop_only() {
+        for (named, kept) in [
+            ("close", "close"),
+            ("close, X-Forwarded-For,x-hop", "close, x-hop"),
+            ("Upgrade,host", "Upgrade"),
+            ("X-Forwarded-Proto", ""),
+        ] {
+            let mut request = request("GET", "/", &[("Host", "a"), ("Connection", named)]);
+            assert_eq!(admit(&mut request), Ok(()), "{named}");
+            assert_eq!(request.headers["connection"], kept);
+        }
+    }
+
+    #[test]
+    fn pieces_of_a_cookie_become_one_field() {
+        let mut request = request("GET", "/", &[("Host", "a"), ("Cookie", "a=1"), ("Cookie", "b=2")]);
+        assert_eq!(admit(&mut request), Ok(()));
+        let cookies: Vec<_> = request.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
+    }
+    #[test]
+    fn an_upgrade_is_asked_for_in_full() {
+        for (version, connection, is_kept) in [
+            (Version::HTTP_11, "keep-alive, Upgrade", true),
+            (Version::HTTP_11, "keep-alive", false),
+            (Version::HTTP_10, "Upgrade", false),
+        ] {
+            let mut request =
+                request("GET", "/", &[("Host", "a"), ("Connection", connection), ("Upgrade", "websocket")]);
+            request.set_version(version);
+            assert_eq!(admit(&mut request), Ok(()));
+            assert_eq!(request.headers.contains_key("upgrade"), is_kept, "{version:?} {connection}");
         }
     }
 }

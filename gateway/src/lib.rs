@@ -9,6 +9,7 @@ mod connections;
 mod context;
 mod failure;
 mod filter;
+mod framing;
 mod gate;
 mod listener;
 mod proxy;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
@@ -236,7 +236,7 @@ async fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr) {
             }
         },
     };
-    let info = ConnectionInfo { listener: acceptor.key, scheme, peer, server_name, handle };
+    let info = ConnectionInfo { listener: acceptor.key, scheme, peer, server_name, handle, refusal: OnceLock::new() };
     let Ok(connection) = Connection::new(io, info, limits) else { return };
     // What comes back is a stream that Pingora will not use again.
     drop(shared.proxy.process_new(Box::new(connection), &shared.shutdown).await);

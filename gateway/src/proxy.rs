@@ -12,7 +12,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use routing::{Answer, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
+use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
 
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
@@ -63,7 +63,10 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(snapshot.settings().client_body_timeout));
         context.connection = Some(Arc::clone(&connection));
         let received = session.req_header().raw_path().to_vec();
-        let admitted = gate::admit(session.req_header_mut());
+        let admitted = match connection.refusal.get() {
+            Some(refusal) => Err(refusal.failure),
+            None => gate::admit(session.req_header_mut()),
+        };
         if *session.req_header().raw_path() != *received {
             context.received_target = Some(received.into());
         }
@@ -163,7 +166,7 @@ impl ProxyHttp for Gateway {
     /// Makes the request that the upstream gets.
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
@@ -179,6 +182,11 @@ impl ProxyHttp for Gateway {
         else {
             return Error::e_explain(ErrorType::InternalError, "request without a route");
         };
+        if request.version == Version::HTTP_2 {
+            // Pingora passes no interim answer on from HTTP/2, which the client would wait for.
+            answer_expectation(session).await?;
+            request.remove_header(&header::EXPECT);
+        }
         filter::set_forwarded_headers(request, connection, *client, request_id.as_ref(), snapshot.settings())?;
         filter::edit_request(rule, request)?;
         if let Some(path) = &route.path {
@@ -212,10 +220,22 @@ impl ProxyHttp for Gateway {
     /// Makes the answer that the client gets.
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && let Some(connection) = &context.connection
+        {
+            connection.handle.begin_tunnel();
+        }
+        if session.req_header().version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            // HTTP/1.0 knows no chunks (RFC 9112 section 6.1): the end of the connection ends the body.
+            response.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        filter::drop_hop_headers(response);
         // `server-tokens` and `allow-backend-server-header` are off by default: nobody need know what runs here.
         response.remove_header(&header::SERVER);
         match &context.rule {
@@ -253,19 +273,20 @@ impl ProxyHttp for Gateway {
 
     /// Answers what went wrong, once and for all.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
-        let failure = match error.etype() {
-            kind if *kind == NO_ENDPOINTS => Failure::NoEndpoints,
-            _ => Failure::of_error(error),
+        let refusal = context.connection.as_ref().and_then(|connection| connection.refusal.get());
+        let failure = match (refusal, error.etype()) {
+            (Some(refusal), _) => refusal.failure,
+            (None, kind) if *kind == NO_ENDPOINTS => Failure::NoEndpoints,
+            (None, _) => Failure::of_error(error),
         };
         context.failure = Some(failure);
         let is_answered = session.response_written().is_some_and(|response| !response.status.is_informational());
         if is_answered || failure == Failure::ClientClosed {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
-        // A body that was not read to its end would be taken for the next request.
-        let can_reuse = failure.keeps_connection() && session.is_body_done();
-        let answered = respond(session, failure.status(), failure_body(failure), can_reuse).await;
-        FailToProxy { error_code: failure.status(), can_reuse_downstream: can_reuse && answered.is_ok() }
+        // Pingora gives the connection up after an error that came this far: the client is to know.
+        let _ = respond(session, failure.status(), failure_body(failure), false).await;
+        FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 
     /// The last phase of every request: counts it and writes its line.
@@ -332,8 +353,10 @@ impl Gateway {
         let step = match decision {
             Decision::Proxy(plan) => {
                 self.take_rule(plan.rule, context);
+                let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
+                let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
                 context.route = Some(Proxied::new(Arc::clone(plan.backend), plan.path, plan.host.map(Into::into)));
-                Step::Proxy
+                if is_served { Step::Proxy } else { Step::Fail(Failure::NoEndpoints) }
             }
             Decision::Redirect(Redirection { status, location, rule }) => {
                 self.take_rule(rule, context);
@@ -432,6 +455,15 @@ async fn write_answer(session: &mut Session, header: ResponseHeader, body: Bytes
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+/// Tells a client of HTTP/1.1 that waits with its body to send it (RFC 9110 section 10.1.1), once.
+async fn answer_expectation(session: &mut Session) -> pingora::Result<()> {
+    let request = session.req_header_mut();
+    let is_waiting = request.remove_header(&header::EXPECT).is_some_and(|expectation| {
+        request.version == Version::HTTP_11 && expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    });
+    if is_waiting { session.write_continue_response().await } else { Ok(()) }
 }
 
 /// The protocol of a request as logs write it.

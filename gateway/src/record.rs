@@ -41,14 +41,22 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
     let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let target = context.received_target.as_deref().unwrap_or(request.raw_path());
     let target = String::from_utf8_lossy(target);
+    // What was refused has no parts, only a line; joined by spaces these are the line again.
+    let refused = context.connection.as_ref().and_then(|connection| connection.refusal.get());
+    let refused = refused.map(|refusal| String::from_utf8_lossy(&refusal.line));
+    let mut parts = refused.iter().flat_map(|line| line.splitn(3, ' '));
+    let (method, target, protocol) = match refused {
+        Some(_) => (parts.next(), parts.next(), parts.next()),
+        None => (Some(request.method.as_str()), Some(&*target), Some(protocol_name(request.version))),
+    };
     let origin = context.rule.as_ref().map(|rule| &rule.rule.origin);
     log.log(&AccessRecord {
         remote_addr: client.address,
         remote_user: "",
-        method: request.method.as_str(),
+        method: method.unwrap_or_default(),
         host: gate::authority(request),
-        target: &target,
-        protocol: protocol_name(request.version),
+        target: target.unwrap_or_default(),
+        protocol: protocol.unwrap_or_default(),
         status,
         body_bytes_sent,
         http_referer: text(header::REFERER),

@@ -16,8 +16,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::upstream::Seen;
+use crate::upstream::{Body, Seen};
 
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
@@ -41,8 +42,8 @@ pub struct Client {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
 }
 
 impl Answer {
@@ -96,14 +97,18 @@ impl Client {
     }
 
     async fn tls(address: SocketAddr, name: Option<&str>, version: Version) -> std::io::Result<Self> {
-        let (mut config, certificate) = insecure_config();
-        config.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        config.enable_sni = name.is_some();
-        let server_name = ServerName::try_from(name.unwrap_or("no.sni").to_owned()).unwrap();
-        let stream = TcpStream::connect(address).await?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await?;
-        let certificate = certificate.0.lock().unwrap().take();
-        Ok(Self::over(stream, certificate, version).await)
+        let (stream, certificate) = tls_stream(address, name, version).await?;
+        Ok(Self::over(stream, Some(certificate), version).await)
+    }
+
+    /// Another handle of the same HTTP/2 connection, for requests at the same time.
+    ///
+    /// # Panics
+    /// On a connection of HTTP/1, which has one request at a time.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1 has one request at a time") };
+        Self { sender: Sender::Http2(sender.clone()), certificate: self.certificate.clone() }
     }
 
     /// HTTP over any stream.
@@ -141,7 +146,11 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub async fn open(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<http::Response<Incoming>> {
+    pub async fn open<B>(&mut self, request: Request<B>) -> hyper::Result<http::Response<Incoming>>
+    where
+        B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Sync + 'static,
+    {
+        let request = request.map(|body| body.map_err(std::io::Error::other).boxed());
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
@@ -155,7 +164,10 @@ impl Client {
     }
 
     /// Sends a request and reads the answer to its end.
-    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+    pub async fn try_send<B>(&mut self, request: Request<B>) -> hyper::Result<Answer>
+    where
+        B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Sync + 'static,
+    {
         let (head, body) = self.open(request).await?.into_parts();
         let body = body.collect().await?;
         let trailers = body.trailers().cloned().unwrap_or_default();
@@ -172,7 +184,10 @@ impl Client {
     ///
     /// # Panics
     /// When the connection breaks.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub async fn send<B>(&mut self, request: Request<B>) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Sync + 'static,
+    {
         self.try_send(request).await.unwrap()
     }
 
@@ -203,6 +218,22 @@ impl Client {
         };
         request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
     }
+}
+
+/// A TLS connection that believes every server, and the leaf that the server showed. Without a name no SNI is sent.
+pub async fn tls_stream(
+    address: SocketAddr,
+    name: Option<&str>,
+    version: Version,
+) -> std::io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
+    let (mut config, certificate) = insecure_config();
+    config.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    config.enable_sni = name.is_some();
+    let server_name = ServerName::try_from(name.unwrap_or("no.sni").to_owned()).unwrap();
+    let stream = TcpStream::connect(address).await?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await?;
+    let certificate = certificate.0.lock().unwrap().take();
+    Ok((stream, certificate.unwrap_or_default()))
 }
 
 /// The leaf that a server showed.

@@ -109,6 +109,14 @@ impl Gateway {
         self.process.lock().unwrap().id()
     }
 
+    /// The most memory that it has held at a time, in bytes.
+    #[must_use]
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+    }
+
     /// Asks for a URL on a new connection: HTTP/1.1, TLS with the host as SNI for `https`. The port is the gateway's.
     pub async fn get(&self, url: &str) -> Answer {
         self.get_with(url, &[]).await

@@ -8,6 +8,7 @@ pub mod client;
 pub mod gateway;
 pub mod manifests;
 pub mod raw;
+pub mod recorder;
 pub mod upstream;
 pub mod wait;
 

@@ -114,3 +114,13 @@ pub fn ingress(name: &str, host: &str, annotations: &[(&str, &str)], paths: &[(&
 pub fn tls(hosts: &[&str], secret: &str) -> String {
     format!("  tls:\n    - hosts: [{}]\n      secretName: {secret}\n", hosts.join(", "))
 }
+
+/// A ConfigMap, such as the one of `--configmap`.
+#[must_use]
+pub fn config_map(name: &str, data: &[(&str, &str)]) -> String {
+    let mut text = format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n");
+    for (key, value) in data {
+        writeln!(text, "  {key}: {}", serde_json::to_string(value).unwrap()).unwrap();
+    }
+    text
+}

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -137,6 +138,20 @@ pub async fn refusing_address() -> SocketAddr {
 /// A body of one piece.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A body of `length` zeros, made while it is sent.
+pub fn zeros(length: usize) -> Body {
+    static PIECE: [u8; 64 << 10] = [0; 64 << 10];
+    let pieces = (0..length).step_by(PIECE.len()).map(move |at| &PIECE[..PIECE.len().min(length - at)]);
+    let frames = pieces.map(|piece| Ok(Frame::data(Bytes::from_static(piece))));
+    StreamBody::new(futures_util::stream::iter(frames)).boxed()
+}
+
+/// A body that the test sends piece by piece. It is cut off when the sender is dropped before the body is.
+pub fn fed() -> (Sender<Bytes, std::io::Error>, Body) {
+    let (sender, body) = Channel::new(1);
+    (sender, body.boxed())
 }
 
 async fn accept<H>(listener: TcpListener, tls: Option<TlsAcceptor>, counts: Arc<Counts>, handler: Arc<H>)

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use routing::{Scheme, Settings};
 
 use crate::connection::ConnectionInfo;
 use crate::context::Client;
+use crate::gate;
 
 /// Finds out who the client is: the peer of the connection, or, behind trusted proxies and with
 /// `use-forwarded-headers`, the last address of the chain that is not one of them (nginx `real_ip_recursive`).
@@ -45,10 +46,14 @@ pub(crate) fn set_forwarded_headers(
     request_id: Option<&HeaderValue>,
     settings: &Settings,
 ) -> pingora::Result<()> {
-    let received_for = request.headers.get("x-forwarded-for").cloned();
+    let received_for = joined(&request.headers, &settings.forwarded_for_header)?;
+    let received_host = request.headers.get("x-forwarded-host").cloned();
     let address = HeaderValue::try_from(client.address.to_string()).map_err(internal)?;
-    let host =
-        forwarded_value(request, client, "x-forwarded-host").or_else(|| request.headers.get(header::HOST).cloned());
+    let outer_host = received_host.as_ref().filter(|_| client.is_forwarded).and_then(first_host);
+    let host = match &outer_host {
+        Some(host) => host.clone(),
+        None => HeaderValue::try_from(gate::authority(request)).map_err(internal)?,
+    };
     let port = forwarded_value(request, client, "x-forwarded-port")
         .unwrap_or_else(|| HeaderValue::from(connection.listener.address.port()));
     let scheme = HeaderValue::from_static(client.scheme.as_str());
@@ -58,16 +63,17 @@ pub(crate) fn set_forwarded_headers(
     };
     request.insert_header("X-Real-IP", address)?;
     request.insert_header("X-Forwarded-For", forwarded_for)?;
-    if let Some(host) = host {
-        request.insert_header("X-Forwarded-Host", host)?;
+    set_or_remove(request, "X-Forwarded-Host", Some(host).filter(|host| !host.is_empty()))?;
+    // ingress-nginx's `$best_http_host`: the upstream is to see the host that the client asked for.
+    if let Some(host) = outer_host {
+        request.insert_header(header::HOST, host)?;
     }
     request.insert_header("X-Forwarded-Port", port)?;
     request.insert_header("X-Forwarded-Proto", scheme.clone())?;
     request.insert_header("X-Forwarded-Scheme", scheme.clone())?;
     request.insert_header("X-Scheme", scheme)?;
-    if let Some(chain) = received_for {
-        request.insert_header("X-Original-Forwarded-For", chain)?;
-    }
+    set_or_remove(request, "X-Original-Forwarded-For", received_for)?;
+    set_or_remove(request, "X-Original-Forwarded-Host", received_host)?;
     if let Some(request_id) = request_id {
         request.insert_header("X-Request-ID", request_id.clone())?;
     }
@@ -81,6 +87,36 @@ pub(crate) fn set_forwarded_headers(
 /// The value that a trusted proxy sent.
 fn forwarded_value(request: &RequestHeader, client: Client, name: &str) -> Option<HeaderValue> {
     if client.is_forwarded { request.headers.get(name).cloned() } else { None }
+}
+
+/// Sets a header; without a value the client's own must not pass either.
+fn set_or_remove(request: &mut RequestHeader, name: &'static str, value: Option<HeaderValue>) -> pingora::Result<()> {
+    match value {
+        Some(value) => request.insert_header(name, value),
+        None => {
+            request.remove_header(name);
+            Ok(())
+        }
+    }
+}
+
+/// The first host of a list that proxies made.
+fn first_host(list: &HeaderValue) -> Option<HeaderValue> {
+    let first = list.as_bytes().split(|byte| *byte == b',').next()?.trim_ascii();
+    let is_host = !first.is_empty() && gate::is_authority(first);
+    HeaderValue::from_bytes(first).ok().filter(|_| is_host)
+}
+
+/// A list that may be spread over several fields (RFC 9110 section 5.3); `None` without any.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> pingora::Result<Option<HeaderValue>> {
+    let mut fields = headers.get_all(name).iter();
+    let Some(first) = fields.next() else { return Ok(None) };
+    let mut list = first.as_bytes().to_vec();
+    for field in fields {
+        list.extend_from_slice(b", ");
+        list.extend_from_slice(field.as_bytes());
+    }
+    HeaderValue::try_from(list).map_err(internal).map(Some)
 }
 
 fn appended(chain: &HeaderValue, peer: IpAddr) -> pingora::Result<HeaderValue> {
@@ -113,6 +149,7 @@ mod tests {
             peer: peer.parse().unwrap(),
             server_name: None,
             handle: Connections::new().open(),
+            refusal: std::sync::OnceLock::new(),
         }
     }
 
@@ -174,6 +211,8 @@ mod tests {
             ("x-forwarded-host", Some("a.example:80")),
             ("x-forwarded-port", Some("80")),
             ("x-original-forwarded-for", Some("1.2.3.4")),
+            ("x-original-forwarded-host", Some("evil")),
+            ("host", Some("a.example:80")),
             ("forwarded", None),
             ("proxy", None),
         ] {
@@ -187,7 +226,7 @@ mod tests {
             ("Host", "inner"),
             ("X-Forwarded-For", "192.0.2.9"),
             ("X-Forwarded-Proto", "https"),
-            ("X-Forwarded-Host", "outer"),
+            ("X-Forwarded-Host", "outer, middle"),
             ("X-Forwarded-Port", "443"),
         ]);
         let connection = connection("10.0.0.1:1");
@@ -200,6 +239,8 @@ mod tests {
             ("x-real-ip", "192.0.2.9"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "outer"),
+            ("host", "outer"),
+            ("x-original-forwarded-host", "outer, middle"),
             ("x-forwarded-port", "443"),
         ] {
             assert_eq!(text(&request.headers, name), Some(expected), "{name}");

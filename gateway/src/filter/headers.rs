@@ -1,5 +1,6 @@
-//! Header edits of rules.
+//! Header edits of rules, and the headers that stay on their hop.
 
+use http::{HeaderName, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use routing::CompiledRule;
 use routing::model::{Filter, HeaderEdits};
@@ -38,4 +39,21 @@ pub(crate) fn edit_response(rule: &CompiledRule, response: &mut ResponseHeader) 
         }
     }
     Ok(())
+}
+
+/// Drops what an upstream says about its own hop (RFC 9110 section 7.6.1). A switch of protocols needs its fields, and
+/// the framing of a message is not for `Connection` to name.
+pub(crate) fn drop_hop_headers(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let fields = response.headers.get_all(header::CONNECTION).iter().filter_map(|field| field.to_str().ok());
+    let named = fields.flat_map(|field| field.split(',')).filter_map(|name| name.trim().parse().ok());
+    let named: Vec<HeaderName> =
+        named.filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING).collect();
+    for name in &named {
+        response.remove_header(name);
+    }
+    response.remove_header("Keep-Alive");
+    response.remove_header("Proxy-Connection");
 }

@@ -119,14 +119,15 @@ fn slice_address(address_type: &str, text: &str) -> Option<SliceAddress> {
     }
 }
 
-/// KEP-1669: "ready" unknown means ready; an endpoint that serves while it terminates is on its way out.
+/// KEP-1669: an endpoint that serves while it terminates is on its way out. Of what is not known, `ready` and `serving`
+/// "should be interpreted as true", `terminating` as false.
 fn condition(conditions: Option<&discovery::EndpointConditions>) -> EndpointCondition {
     let Some(discovery::EndpointConditions { ready, serving, terminating }) = conditions else {
         return EndpointCondition::Ready;
     };
-    match (ready.unwrap_or(true), serving, terminating.unwrap_or(false)) {
+    match (ready.unwrap_or(true), serving.unwrap_or(true), terminating.unwrap_or(false)) {
         (true, _, _) => EndpointCondition::Ready,
-        (false, Some(true), true) => EndpointCondition::Draining,
+        (false, true, true) => EndpointCondition::Draining,
         (false, _, _) => EndpointCondition::NotReady,
     }
 }

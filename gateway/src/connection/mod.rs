@@ -1,0 +1,268 @@
+//! One accepted connection as Pingora sees it: a stream that owns its deadlines.
+//!
+//! Pingora's own timers count from read to read, and none of them runs while a kept connection is idle (its issue
+//! #447). Here the whole head of a request has one deadline from its first byte, an idle connection has one, and a write
+//! that makes no progress has one, whatever protocol is spoken above. What is read from HTTP/1 is framed here, too: the
+//! sessions above see whole heads, and never a byte of the next request.
+
+mod read;
+mod timer;
+mod transport;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::http::ResponseHeader;
+use pingora::protocols::l4::socket::SocketAddr as PingoraSocketAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use routing::model::ListenerKey;
+use routing::{Scheme, Settings};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use crate::connections::{ConnectionHandle, Phase};
+use crate::failure::Failure;
+use crate::framing::Framer;
+use timer::Timer;
+pub(crate) use transport::Transport;
+
+/// What is known about a connection. Every request on it shares this.
+#[derive(Debug)]
+pub(crate) struct ConnectionInfo {
+    /// The listener that accepted it.
+    pub listener: ListenerKey,
+    /// The scheme that is spoken on it.
+    pub scheme: Scheme,
+    /// The other end of the socket.
+    pub peer: SocketAddr,
+    /// The host that the TLS client asked for.
+    pub server_name: Option<Box<str>>,
+    /// The connection among all others.
+    pub handle: ConnectionHandle,
+    /// Why nothing more is read from it.
+    pub refusal: OnceLock<Refusal>,
+}
+
+/// A message that is not read any further. The connection ends with the answer to it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What is answered.
+    pub failure: Failure,
+    /// The first line of the message, as far as it came.
+    pub line: Box<[u8]>,
+}
+
+/// How long a connection may take, from the settings at the time it was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// For the head of a request, from its first byte, and for the first byte of a new connection.
+    pub head: Duration,
+    /// For the next request on a kept connection.
+    pub idle: Duration,
+    /// For a write to make progress.
+    pub write: Duration,
+    /// Whether HTTP/2 is spoken at all.
+    pub use_http2: bool,
+}
+
+/// An accepted connection.
+pub(crate) struct Connection {
+    io: Transport,
+    info: Arc<ConnectionInfo>,
+    limits: Limits,
+    /// Where messages begin and end.
+    framer: Framer,
+    /// Bytes that were received and have not passed yet.
+    held: BytesMut,
+    /// How many of them may pass.
+    n_admitted: usize,
+    /// Whether a part of the current message has passed.
+    has_passed: bool,
+    read_timer: Timer,
+    /// When the phase began that the next read belongs to.
+    phase_began: Instant,
+    /// Whether a request was read before, so that waiting for the next one is idling.
+    had_request: bool,
+    write_timer: Timer,
+    write_blocked_since: Option<Instant>,
+    socket_digest: Arc<SocketDigest>,
+    tls_digest: Option<Arc<SslDigest>>,
+    /// Carries the [`ConnectionInfo`] to the requests, of HTTP/1 and HTTP/2 alike.
+    info_digest: Arc<ProxyDigest>,
+}
+
+// === impl ConnectionInfo ===
+
+impl ConnectionInfo {
+    /// The info that a [`Connection`] left in the digest of a request.
+    #[must_use]
+    pub(crate) fn of(session: &pingora::proxy::Session) -> Option<&Arc<Self>> {
+        let digest = session.digest()?.proxy_digest.as_ref()?;
+        digest.user_data.as_ref()?.downcast_ref()
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// The limits that the settings name.
+    #[must_use]
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            head: settings.client_header_timeout,
+            idle: settings.keep_alive,
+            write: settings.client_body_timeout,
+            use_http2: settings.use_http2,
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Takes over an accepted socket.
+    ///
+    /// # Errors
+    ///
+    /// Only when Pingora cannot build the header that carries the info, which does not depend on the socket.
+    pub(crate) fn new(io: Transport, info: ConnectionInfo, limits: Limits) -> io::Result<Self> {
+        let socket_digest = SocketDigest::from_raw_fd(io.socket().as_raw_fd());
+        // Known from accept(): nobody has to ask the kernel.
+        let _ = socket_digest.peer_addr.set(Some(PingoraSocketAddr::Inet(info.peer)));
+        let info = Arc::new(info);
+        let header = ResponseHeader::build_no_case(200, Some(0)).map_err(io::Error::other)?;
+        let info_digest = ProxyDigest::new(Box::new(header), Some(Box::new(Arc::clone(&info))));
+        let tls_digest = io.tls_digest().map(Arc::new);
+        let framer = match io.alpn() {
+            Some(ALPN::H2) => {
+                info.handle.set_phase(Phase::Http2);
+                Framer::raw()
+            }
+            _ => Framer::new(),
+        };
+        Ok(Self {
+            io,
+            info,
+            limits,
+            framer,
+            held: BytesMut::new(),
+            n_admitted: 0,
+            has_passed: false,
+            read_timer: Timer::default(),
+            phase_began: Instant::now(),
+            had_request: false,
+            write_timer: Timer::default(),
+            write_blocked_since: None,
+            socket_digest: Arc::new(socket_digest),
+            tls_digest,
+            info_digest: Arc::new(info_digest),
+        })
+    }
+
+    /// Keeps the time of a write that waits; a client that takes nothing for long is cut off.
+    fn watch_write<T>(&mut self, poll: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.write_blocked_since = None;
+            return poll;
+        }
+        let since = *self.write_blocked_since.get_or_insert_with(Instant::now);
+        if self.write_timer.poll(since + self.limits.write, context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client does not read")));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = self.io.pin().poll_write(context, bytes);
+        self.watch_write(poll, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.io.pin().poll_flush(context);
+        self.watch_write(poll, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.io.pin().poll_shutdown(context);
+        self.watch_write(poll, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = self.io.pin().poll_write_vectored(context, slices);
+        self.watch_write(poll, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        // The connection is given up either way.
+        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> UniqueIDType {
+        self.io.socket().as_raw_fd()
+    }
+}
+
+impl Ssl for Connection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls_digest.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io.alpn()
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(Arc::clone(&self.info_digest))
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket_digest))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({} from {})", self.info.listener, self.info.peer)
+    }
+}
