@@ -1,8 +1,6 @@
 //! What the fields of an Ingress, and of the objects that it refers to, mean to a request. The expectations are those of
 //! the Kubernetes documentation and of ingress-nginx.md, sections 1.9, 1.10 and 1.12.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::net::{Ipv6Addr, SocketAddr};
 
 use tests::gateway::command;

@@ -1,8 +1,6 @@
 //! What the annotations of ingress-nginx make of a request: redirects, rewrites, other protocols, other backends, and the
 //! refusal of what cannot be kept. The expectations are those of ingress-nginx.md, sections 1.1, 1.9 and 1.10.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use tests::certificate::Certificate;
 use tests::manifests::{ingress, service, tls};
 use tests::{Answer, Client, Gateway, Manifests, Upstream};
