@@ -20,6 +20,11 @@ pub(crate) fn build_gateway() -> anyhow::Result<PathBuf> {
     // Both packages are named, so that cargo takes the dependencies that were built for this program.
     command.args(["build", "--release", "--package", "gateway", "--package", "loadtest", "--bin", "gateway"]);
     command.current_dir(root());
+    // This program is in `release` below the directory of targets, wherever that is.
+    let own = own_program()?;
+    if let Some(target) = own.ancestors().nth(2) {
+        command.arg("--target-dir").arg(target);
+    }
     // What `cargo run` says about this package would make cargo build again what depends on such variables.
     for (variable, _) in std::env::vars_os() {
         let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"]
@@ -33,7 +38,7 @@ pub(crate) fn build_gateway() -> anyhow::Result<PathBuf> {
     if !status.success() {
         bail!("cargo cannot build the gateway");
     }
-    Ok(own_program()?.with_file_name("gateway"))
+    Ok(own.with_file_name("gateway"))
 }
 
 /// A directory for a tool.
