@@ -78,12 +78,12 @@ impl Answer {
 impl Client {
     /// HTTP/1.1 in plain text.
     pub async fn http1(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap(), None, Version::HTTP_11).await
+        Self::over(connect(address).await.unwrap(), None, Version::HTTP_11).await
     }
 
     /// HTTP/2 in plain text, with prior knowledge.
     pub async fn h2c(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap(), None, Version::HTTP_2).await
+        Self::over(connect(address).await.unwrap(), None, Version::HTTP_2).await
     }
 
     /// HTTP/1.1 over TLS; any certificate will do. Without a name no SNI is sent.
@@ -220,6 +220,13 @@ impl Client {
     }
 }
 
+async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Else small frames of HTTP/2 wait 40 ms for acknowledgements.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// A TLS connection that believes every server, and the leaf that the server showed. Without a name no SNI is sent.
 pub async fn tls_stream(
     address: SocketAddr,
@@ -230,7 +237,7 @@ pub async fn tls_stream(
     config.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     config.enable_sni = name.is_some();
     let server_name = ServerName::try_from(name.unwrap_or("no.sni").to_owned()).unwrap();
-    let stream = TcpStream::connect(address).await?;
+    let stream = connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await?;
     let certificate = certificate.0.lock().unwrap().take();
     Ok((stream, certificate.unwrap_or_default()))
