@@ -1,7 +1,5 @@
 //! Nothing waits for ever: every way in which a client can be silent has a limit.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::time::{Duration, Instant};
 
 use tests::certificate::Certificate;

@@ -1,7 +1,5 @@
 //! Which endpoints of a Service take requests (KEP-1669, robustness.md K-18).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 

@@ -1,7 +1,5 @@
 //! What upstreams are told about clients (ingress-nginx.md section 1.11), and which headers do not pass.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::time::Duration;
 
 use http::header::HeaderValue;

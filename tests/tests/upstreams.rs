@@ -1,7 +1,5 @@
 //! The way to upstreams: which protocol is spoken, which endpoint is chosen, which connection is used again.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
