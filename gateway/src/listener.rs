@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
@@ -222,11 +222,11 @@ async fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let limits = Limits::of(shared.live.pin().settings());
     let (io, scheme, server_name) = match &acceptor.tls {
-        None => (Transport::Plain(stream), Scheme::Http, None),
+        None => (Transport::plain(stream), Scheme::Http, None),
         Some(tls) => match tls.accept(stream, limits.use_http2, limits.head).await {
             Ok(stream) => {
                 let server_name = stream.get_ref().1.server_name().map(Into::into);
-                (Transport::Tls(Box::new(stream)), Scheme::Https, server_name)
+                (Transport::tls(stream), Scheme::Https, server_name)
             }
             Err(error) => {
                 let reason = if matches!(error, HandshakeError::Timeout) { "timeout" } else { "protocol" };
@@ -236,7 +236,7 @@ async fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr) {
             }
         },
     };
-    let info = ConnectionInfo { listener: acceptor.key, scheme, peer, server_name, handle, refusal: OnceLock::new() };
+    let info = ConnectionInfo::new(acceptor.key, scheme, peer, server_name, handle);
     let Ok(connection) = Connection::new(io, info, limits) else { return };
     // What comes back is a stream that Pingora will not use again.
     drop(shared.proxy.process_new(Box::new(connection), &shared.shutdown).await);

@@ -1,6 +1,6 @@
 //! Which objects speak of what: from a host, a Service or a Secret to the Ingresses that have to be looked at again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use routing::HostPattern;
 use routing::model::{BackendRef, CertificateRef, PortRef};
@@ -21,8 +21,8 @@ pub(crate) struct Index {
     certificates: Relation<CertificateRef>,
 }
 
-/// From a thing to the Ingresses that speak of it.
-struct Relation<K>(BTreeMap<K, BTreeSet<NamespacedName>>);
+/// From a thing to the Ingresses that speak of it, sorted. Nearly always there is one, so a set would be mostly room.
+struct Relation<K>(BTreeMap<K, Vec<NamespacedName>>);
 
 impl Index {
     pub(crate) fn add(&mut self, ingress: &Ingress) {
@@ -129,12 +129,15 @@ pub(crate) fn certificate_refs(ingress: &Ingress) -> impl Iterator<Item = Certif
 
 impl<K: Ord> Relation<K> {
     fn add(&mut self, thing: K, ingress: &NamespacedName) {
-        self.0.entry(thing).or_default().insert(ingress.clone());
+        let ingresses = self.0.entry(thing).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(place) = ingresses.binary_search(ingress) {
+            ingresses.insert(place, ingress.clone());
+        }
     }
 
     fn remove(&mut self, thing: &K, ingress: &NamespacedName) {
         if let Some(ingresses) = self.0.get_mut(thing) {
-            ingresses.remove(ingress);
+            ingresses.retain(|other| other != ingress);
             if ingresses.is_empty() {
                 self.0.remove(thing);
             }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraSocketAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -48,6 +49,10 @@ pub(crate) struct ConnectionInfo {
     pub scheme: Scheme,
     /// The other end of the socket.
     pub peer: SocketAddr,
+    /// Its address as header fields have it.
+    pub peer_address: HeaderValue,
+    /// The port of the listener as header fields have it.
+    pub port: HeaderValue,
     /// The host that the TLS client asked for.
     pub server_name: Option<Box<str>>,
     /// The connection among all others.
@@ -107,6 +112,29 @@ pub(crate) struct Connection {
 // === impl ConnectionInfo ===
 
 impl ConnectionInfo {
+    /// What is known when a connection begins to speak HTTP.
+    #[must_use]
+    pub(crate) fn new(
+        listener: ListenerKey,
+        scheme: Scheme,
+        peer: SocketAddr,
+        server_name: Option<Box<str>>,
+        handle: ConnectionHandle,
+    ) -> Self {
+        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        Self {
+            listener,
+            scheme,
+            peer,
+            // The text of an address is a header value.
+            peer_address: address.unwrap_or(const { HeaderValue::from_static("") }),
+            port: HeaderValue::from(listener.address.port()),
+            server_name,
+            handle,
+            refusal: OnceLock::new(),
+        }
+    }
+
     /// The info that a [`Connection`] left in the digest of a request.
     #[must_use]
     pub(crate) fn of(session: &pingora::proxy::Session) -> Option<&Arc<Self>> {

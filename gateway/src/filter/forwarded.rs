@@ -48,14 +48,16 @@ pub(crate) fn set_forwarded_headers(
 ) -> pingora::Result<()> {
     let received_for = joined(&request.headers, &settings.forwarded_for_header)?;
     let received_host = request.headers.get("x-forwarded-host").cloned();
-    let address = HeaderValue::try_from(client.address.to_string()).map_err(internal)?;
+    let address = match client.is_forwarded {
+        true => HeaderValue::try_from(client.address.to_string()).map_err(internal)?,
+        false => connection.peer_address.clone(),
+    };
     let outer_host = received_host.as_ref().filter(|_| client.is_forwarded).and_then(first_host);
     let host = match &outer_host {
         Some(host) => host.clone(),
         None => HeaderValue::try_from(gate::authority(request)).map_err(internal)?,
     };
-    let port = forwarded_value(request, client, "x-forwarded-port")
-        .unwrap_or_else(|| HeaderValue::from(connection.listener.address.port()));
+    let port = forwarded_value(request, client, "x-forwarded-port").unwrap_or_else(|| connection.port.clone());
     let scheme = HeaderValue::from_static(client.scheme.as_str());
     let forwarded_for = match (&received_for, client.is_forwarded && settings.compute_full_forwarded_for) {
         (Some(chain), true) => appended(chain, connection.peer.ip())?,
@@ -143,14 +145,8 @@ mod tests {
     use crate::connections::Connections;
 
     fn connection(peer: &str) -> ConnectionInfo {
-        ConnectionInfo {
-            listener: ListenerKey::tcp(([0, 0, 0, 0], 80).into()),
-            scheme: Scheme::Http,
-            peer: peer.parse().unwrap(),
-            server_name: None,
-            handle: Connections::new().open(),
-            refusal: std::sync::OnceLock::new(),
-        }
+        let listener = ListenerKey::tcp(([0, 0, 0, 0], 80).into());
+        ConnectionInfo::new(listener, Scheme::Http, peer.parse().unwrap(), None, Connections::new().open())
     }
 
     fn settings(trusted: &str) -> Settings {

@@ -69,7 +69,7 @@ pub struct UpstreamOutcome {
 /// Counters of one rule.
 pub struct RouteMetrics {
     labels: RouteLabels,
-    cells: [OnceLock<Cell>; N_CELLS],
+    cells: [OnceLock<Box<Cell>>; N_CELLS],
 }
 
 /// Counters of one rule, method and status.
@@ -129,11 +129,11 @@ impl RouteMetrics {
         let places = (0..N_CELLS).map(|step| &self.cells[(start + step) % N_CELLS]);
         let mut last = None;
         for place in places {
-            let cell = place.get_or_init(|| Cell::new(method, status));
+            let cell = place.get_or_init(|| Box::new(Cell::new(method, status)));
             if cell.status == status && cell.method == method {
                 return Some(cell);
             }
-            last = Some(cell);
+            last = Some(&**cell);
         }
         last
     }

@@ -58,8 +58,11 @@ pub(crate) fn peer(
 ) -> Box<HttpPeer> {
     let is_tls = matches!(protocol, Protocol::Http1Tls | Protocol::Http2Tls);
     // TLS of Pingora takes no empty name; for an address it sends none.
-    let server_name =
-        policy.tls.server_name.as_deref().map_or_else(|| endpoint.key.address.ip().to_string(), Into::into);
+    let server_name = match &policy.tls.server_name {
+        Some(name) if is_tls => String::from(&**name),
+        None if is_tls => endpoint.key.address.ip().to_string(),
+        _ => String::new(),
+    };
     let mut peer = Box::new(HttpPeer::new(endpoint.key.address, is_tls, server_name));
     peer.group_key = group_key(endpoint, protocol);
     let options = &mut peer.options;
