@@ -140,7 +140,8 @@ fn next(reason: Reason) -> Option<Reason> {
         Reason::RegexHost => Reason::SettingUnknown,
         Reason::SettingUnknown => Reason::SettingIgnored,
         Reason::SettingIgnored => Reason::Duplicate,
-        Reason::Duplicate => return None,
+        // The last one is found by whoever reads the files, before anything is translated.
+        Reason::Duplicate | Reason::KindUnknown => return None,
     })
 }
 
