@@ -255,11 +255,16 @@ async fn paths_that_overlap_are_read_once() {
 fn a_path_that_does_not_exist_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    let expected = format!("open manifests {}: No such file or directory (os error 2)", missing.display());
+    let expected = format!("open manifests {}", missing.display());
     let paths = [directory.path().to_owned(), missing];
-    assert_eq!(load(&paths, &config()).unwrap_err().to_string(), expected);
-    let Err(error) = DirectorySource::open(paths.to_vec(), config()) else { panic!("opened") };
-    assert_eq!(error.to_string(), expected);
+    let loading = load(&paths, &config()).unwrap_err();
+    let Err(watching) = DirectorySource::open(paths.to_vec(), config()) else { panic!("opened") };
+    for error in [loading, watching] {
+        assert_eq!(error.to_string(), expected);
+        // Whoever prints the error prints its cause too.
+        let cause = std::error::Error::source(&error).unwrap();
+        assert_eq!(cause.to_string(), "No such file or directory (os error 2)");
+    }
 }
 
 #[test]
