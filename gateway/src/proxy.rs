@@ -238,6 +238,11 @@ impl ProxyHttp for Gateway {
         filter::drop_hop_headers(response);
         // `server-tokens` and `allow-backend-server-header` are off by default: nobody need know what runs here.
         response.remove_header(&header::SERVER);
+        let is_last = context.connection.as_ref().is_some_and(|connection| connection.handle.is_draining());
+        if is_last && !response.status.is_informational() {
+            // Pingora asks when a request begins, and this one may have begun before the drain.
+            session.set_keepalive(None);
+        }
         match &context.rule {
             Some(rule) => filter::edit_response(rule, response),
             None => Ok(()),
