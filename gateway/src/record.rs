@@ -1,6 +1,6 @@
 //! What is written down about a request when it is over.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use pingora::proxy::Session;
 
 use crate::context::{Context, Proxied};
@@ -17,7 +17,9 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         (None, None) => 0,
     };
     let request = session.req_header();
-    let request_bytes = head_bytes(&request.headers) + request.raw_path().len() + session.body_bytes_read();
+    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
+    let line_bytes = request.method.as_str().len() + target.len() + " HTTP/1.1\r\n".len() + 1;
+    let request_bytes = line_bytes + head_bytes(&request.headers) + session.body_bytes_read();
     let body_bytes_sent = session.body_bytes_sent();
     let response_time = context.route.as_ref().map(|route| route.attempt_began.elapsed());
     if let Some(metrics) = &context.metrics {
@@ -38,8 +40,10 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
     }
     let is_logged = !context.snapshot.as_ref().is_some_and(|snapshot| snapshot.settings().disable_access_log);
     let (Some(log), Some(client), true) = (access_log, &context.client, is_logged) else { return };
-    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
+    let text = |name| {
+        let value = request.headers.get(name).map(HeaderValue::as_bytes);
+        String::from_utf8_lossy(value.unwrap_or_default())
+    };
     let target = String::from_utf8_lossy(target);
     // What was refused has no parts, only a line; joined by spaces these are the line again.
     let refused = context.connection.as_ref().and_then(|connection| connection.refusal.get());
@@ -59,8 +63,8 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         protocol: protocol.unwrap_or_default(),
         status,
         body_bytes_sent,
-        http_referer: text(header::REFERER),
-        http_user_agent: text(header::USER_AGENT),
+        http_referer: &text(header::REFERER),
+        http_user_agent: &text(header::USER_AGENT),
         request_length: request_bytes,
         request_time: duration.as_secs_f64(),
         namespace: origin.map_or("", |origin| &origin.namespace),
@@ -84,7 +88,7 @@ fn upstream_record(route: &Proxied, response_length: usize) -> UpstreamRecord<'_
     }
 }
 
-/// The length of header lines as HTTP/1 writes them: name, colon, space, value, line end.
+/// The length of header lines as HTTP/1 writes them (name, colon, space, value, line end), and of the empty line.
 fn head_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 2
 }
