@@ -78,7 +78,12 @@ impl Answer {
 impl Client {
     /// HTTP/1.1 in plain text.
     pub async fn http1(address: SocketAddr) -> Self {
-        Self::over(connect(address).await.unwrap(), None, Version::HTTP_11).await
+        Self::try_http1(address).await.unwrap()
+    }
+
+    /// The same where connecting may fail.
+    pub async fn try_http1(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self::over(connect(address).await?, None, Version::HTTP_11).await)
     }
 
     /// HTTP/2 in plain text, with prior knowledge.
@@ -88,7 +93,12 @@ impl Client {
 
     /// HTTP/1.1 over TLS; any certificate will do. Without a name no SNI is sent.
     pub async fn https1(address: SocketAddr, name: Option<&str>) -> Self {
-        Self::tls(address, name, Version::HTTP_11).await.unwrap()
+        Self::try_https1(address, name).await.unwrap()
+    }
+
+    /// The same where connecting or the handshake may fail.
+    pub async fn try_https1(address: SocketAddr, name: Option<&str>) -> std::io::Result<Self> {
+        Self::tls(address, name, Version::HTTP_11).await
     }
 
     /// HTTP/2 over TLS; any certificate will do. Without a name no SNI is sent.

@@ -82,6 +82,12 @@ impl Gateway {
     /// Starts a gateway and waits for nothing. Without a lame duck, unless the flags say otherwise.
     #[must_use]
     pub fn spawn(addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+        Self::spawn_with_output(Stdio::piped(), addresses, manifests, flags)
+    }
+
+    /// The same with a standard output of the test's own, such as one that nobody reads.
+    #[must_use]
+    pub fn spawn_with_output(output: Stdio, addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.arg("run").arg("--manifests").arg(manifests).args(addresses.flags());
         for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "20s")] {
@@ -89,10 +95,25 @@ impl Gateway {
                 command.args([flag, value]);
             }
         }
-        command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(flags);
+        Self::launch(command, output, addresses)
+    }
+
+    /// Starts the demo and waits for nothing.
+    #[must_use]
+    pub fn demo(addresses: Addresses) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("demo").args(addresses.flags());
+        Self::launch(command, Stdio::piped(), addresses)
+    }
+
+    fn launch(mut command: Command, output: Stdio, addresses: Addresses) -> Self {
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let (output, log) = (Lines::default(), Lines::default());
-        output.follow(process.stdout.take().unwrap());
+        if let Some(stdout) = process.stdout.take() {
+            output.follow(stdout);
+        }
         log.follow(process.stderr.take().unwrap());
         Self { addresses, process: Mutex::new(process), output, log }
     }

@@ -5,7 +5,9 @@
 
 pub mod certificate;
 pub mod client;
+pub mod exposition;
 pub mod gateway;
+pub mod load;
 pub mod manifests;
 pub mod raw;
 pub mod recorder;
