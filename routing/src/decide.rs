@@ -94,7 +94,7 @@ impl Decision<'_> {
     pub fn is_guarded(&self) -> bool {
         match self {
             Self::Proxy(_) => true,
-            Self::Answer(answer) => answer.reason == Reason::Direct,
+            Self::Answer(answer) => matches!(answer.reason, Reason::Direct | Reason::RouteNotFound),
             Self::Redirect(_) => false,
         }
     }
@@ -142,6 +142,7 @@ fn apply<'s>(
     for filter in rule.filters.iter() {
         match filter {
             Filter::Deny(explanation) => return answer(503, Reason::Denied, explanation),
+            Filter::NotFound => return answer(404, Reason::RouteNotFound, NOT_FOUND),
             Filter::Respond(response) => return answer(response.status, Reason::Direct, &response.body),
             Filter::Redirect(redirect) if applies(&redirect.when, snapshot, &values) => {
                 return match location(redirect, route, &values) {

@@ -259,6 +259,8 @@ fn a_rule_without_a_backend_that_can_take_requests_answers_itself() {
         ask(&snapshot(vec![("", None, vec![route])]), PLAIN, "h", "/")
     };
     assert_eq!(with(vec![respond], vec![]), Outcome::Answer(418, Reason::Direct, "short and stout".to_owned()));
+    let not_found = Outcome::Answer(404, Reason::RouteNotFound, "default backend - 404".to_owned());
+    assert_eq!(with(vec![Filter::NotFound], vec![]), not_found);
     for backends in [vec![], vec![invalid], vec![idle]] {
         assert_eq!(with(vec![], backends), Outcome::Answer(500, Reason::BackendInvalid, String::new()));
     }

@@ -532,6 +532,7 @@ async fn every_answer_of_the_gateway_itself_has_its_reason() {
     let gateway = Gateway::start(&manifests, &[]).await;
     for (method, host, path, status, reason) in [
         ("GET", "unknown.test", "/0", 404, "host_not_found"),
+        ("GET", "empty.test", "/1", 404, "route_not_found"),
         ("GET", "empty.test", "/app/2", 503, "no_endpoints"),
         ("GET", "missing.test", "/app/3", 503, "no_endpoints"),
         ("GET", "denied.test", "/app/4", 503, "denied"),

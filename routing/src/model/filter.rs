@@ -17,6 +17,8 @@ pub enum Filter {
     Redirect(Redirect),
     /// Answers without an upstream.
     Respond(DirectResponse),
+    /// Answers that nothing is here, as where no host fits.
+    NotFound,
     /// Changes the host or the path that the upstream sees.
     Rewrite(Rewrite),
     /// Changes request headers.

@@ -132,6 +132,7 @@ fn usual() -> Filter {
 fn filter(filter: &Filter) -> Value {
     let text = match filter {
         Filter::Deny(why) => format!("deny: {why}"),
+        Filter::NotFound => "respond 404 default backend - 404".to_owned(),
         Filter::Respond(answer) => format!("respond {} {}", answer.status, answer.body),
         Filter::Redirect(Redirect { when, to, status }) => {
             let when = match when {

@@ -3,9 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use routing::model::{
-    BackendRef, DirectResponse, Filter, Order, Origin, Rank, Route, RouteMatch, Rule, WeightedBackend,
-};
+use routing::model::{BackendRef, Filter, Order, Origin, Rank, Route, RouteMatch, Rule, WeightedBackend};
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, Template};
 
 use super::location::{Location, Locations};
@@ -117,8 +115,7 @@ fn owned_root(owner: &Ingress, survey: &Survey<'_>) -> Arc<Rule> {
         return rule(owner, survey, "defaultBackend", "/", filters, Some(backend_ref(owner, backend)));
     }
     let global = survey.default_backend.cloned();
-    let not_found = Filter::Respond(DirectResponse { status: 404, body: "default backend - 404".into() });
-    let not_found = global.is_none().then_some(not_found);
+    let not_found = global.is_none().then_some(Filter::NotFound);
     let filters = filters.iter().cloned().chain(not_found).collect();
     let rule = rule(owner, survey, "defaultBackend", "/", filters, global);
     // The global default backend is nobody's upstream: it is spoken to in plain HTTP, whatever the annotations say.
