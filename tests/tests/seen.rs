@@ -478,7 +478,7 @@ async fn a_standard_output_that_nobody_reads_costs_lines_and_no_traffic() {
     assert_eq!(gateway.wait_for_exit().await.code(), Some(0), "a log that nobody reads keeps nobody from leaving");
 }
 
-/// bad requests are counted, and the log holds a few lines a second.
+/// every bad request is counted, and the log holds a few lines a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_bad_requests_does_not_flood_the_log() {
     const N_REQUESTS: usize = 1500;
@@ -495,12 +495,11 @@ async fn a_flood_of_bad_requests_does_not_flood_the_log() {
         assert!(answer.is_closed && matches!(answer.status(), 0 | 400), "{answer:?}");
     }
     let reason = ["reason=\"request_malformed\""];
-    // Those at least that were well-formed enough to be read.
     let counted = async || {
         let n_counted = gateway.metric("penstock_gateway_answers_total", &reason).await;
-        (n_counted >= (N_REQUESTS / 3) as f64).then_some(())
+        (n_counted >= N_REQUESTS as f64).then_some(())
     };
-    wait::until("they are counted", counted).await;
+    wait::until("all of them are counted", counted).await;
     let n_lines = gateway.log().lines().count() - n_before;
     let n_seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
     assert!(n_lines <= 60 * n_seconds && n_lines < N_REQUESTS / 2, "{n_lines} lines in {n_seconds} s");
