@@ -1,7 +1,5 @@
 //! The shortest way through everything: if this fails, look here first.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use tests::certificate::Certificate;
 use tests::manifests::{ingress, service, tls};
 use tests::{Client, Gateway, Manifests, Upstream};

@@ -117,7 +117,7 @@ impl Routes {
         let route = |number: usize| Route {
             host: format!("route-{number}.example"),
             number,
-            is_by_endpoints: number % ENDPOINT_SHARE == 0,
+            is_by_endpoints: number.is_multiple_of(ENDPOINT_SHARE),
             directory: directory.to_owned(),
             right: AtomicU8::new(Serving::A.bit()),
         };
