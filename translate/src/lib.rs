@@ -19,5 +19,5 @@ pub use class::ClassDecision;
 pub use config::{ClassConfig, Config, ListenerConfig, ServiceRef, Source};
 pub use decode::{Decoded, decode};
 pub use problem::{Problem, Reason, Severity};
-pub use settings::{SETTING_KEYS, SettingKey, SettingState};
+pub use settings::{SETTING_KEYS, Scope, SettingKey, SettingState, When};
 pub use translator::{Change, Translator, Update};

@@ -1,11 +1,16 @@
 //! The ConfigMap of `--configmap`: ingress-nginx's keys in one table, each with its parser.
+//!
+//! `docs/configmap.md` shows the table to users; a test holds it to this one.
+
+mod keys;
+mod value;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use routing::{Networks, Settings, TrustedProxies};
+use routing::{Networks, Settings};
 
-use crate::ingress::annotations;
+pub use self::keys::SETTING_KEYS;
+use self::value::boolean;
 use crate::problem::{Problem, Reason};
 
 /// All that the ConfigMap says.
@@ -43,19 +48,30 @@ pub struct SettingKey {
     pub name: &'static str,
     /// What becomes of it.
     pub state: SettingState,
+    /// What its users should know beside that: where it differs from ingress-nginx; empty for nothing.
+    pub note: &'static str,
 }
 
 /// What becomes of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum SettingState {
-    /// It works, and a change is live at once.
-    Live(Apply),
+    /// It works, and a change is live at once for all that begins after it.
+    Live(Scope, Apply),
     /// It works and restricts access: every Ingress answers 503 while its value cannot be read.
-    Restricts(Apply),
+    Restricts(Scope, Apply),
     /// It restricts access and does not work: every Ingress answers 503 while it is set, for this reason.
     Denies(When, &'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
+}
+
+/// What reads a setting when it begins, and keeps it until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A connection of a client.
+    Connection,
+    /// A request.
+    Request,
 }
 
 /// Which values of a key restrict access.
@@ -71,39 +87,6 @@ pub enum When {
 #[derive(Clone, Copy)]
 pub struct Apply(fn(&str, &mut GlobalSettings) -> Result<(), &'static str>);
 
-/// The keys that are known.
-pub const SETTING_KEYS: &[SettingKey] = &[
-    live("client-body-timeout", |v, s| seconds(v).map(|v| s.runtime.client_body_timeout = v)),
-    live("client-header-timeout", |v, s| seconds(v).map(|v| s.runtime.client_header_timeout = v)),
-    live("compute-full-forwarded-for", |v, s| boolean(v).map(|v| s.runtime.compute_full_forwarded_for = v)),
-    live("disable-access-log", |v, s| boolean(v).map(|v| s.runtime.disable_access_log = v)),
-    live("force-ssl-redirect", |v, s| boolean(v).map(|v| s.ingress.force_ssl_redirect = v)),
-    live("forwarded-for-header", |v, s| header(v).map(|v| s.runtime.forwarded_for_header = v)),
-    live("generate-request-id", |v, s| boolean(v).map(|v| s.runtime.generate_request_id = v)),
-    live("http-redirect-code", |v, s| redirect_code(v).map(|v| s.ingress.http_redirect_code = v)),
-    live("http2-max-concurrent-streams", |v, s| positive(v).map(|v| s.runtime.http2_max_concurrent_streams = v)),
-    live("keep-alive", |v, s| seconds(v).map(|v| s.runtime.keep_alive = v)),
-    live("keep-alive-requests", |v, s| positive(v).map(|v| s.runtime.keep_alive_requests = v)),
-    live("no-tls-redirect-locations", |v, s| locations(v).map(|v| s.runtime.no_tls_redirect_locations = v)),
-    live("preserve-trailing-slash", |v, s| boolean(v).map(|v| s.ingress.preserve_trailing_slash = v)),
-    live("proxy-real-ip-cidr", |v, s| networks(v).map(|v| s.runtime.trusted_proxies = v)),
-    live("ssl-redirect", |v, s| boolean(v).map(|v| s.ingress.ssl_redirect = v)),
-    live("upstream-keepalive-timeout", |v, s| seconds(v).map(|v| s.runtime.upstream_keepalive_timeout = v)),
-    live("use-forwarded-headers", |v, s| boolean(v).map(|v| s.runtime.use_forwarded_headers = v)),
-    live("use-http2", |v, s| boolean(v).map(|v| s.runtime.use_http2 = v)),
-    restricts("denylist-source-range", |v, s| address_set(v).map(|v| s.ingress.deny = v)),
-    restricts("whitelist-source-range", |v, s| address_set(v).map(|v| s.ingress.allow = v)),
-    denies("block-cidrs", When::Set, "access lists are not evaluated yet"),
-    denies("block-referers", When::Set, "access lists are not evaluated yet"),
-    denies("block-user-agents", When::Set, "access lists are not evaluated yet"),
-    denies("enable-modsecurity", When::True, "there is no web application firewall"),
-    denies("enable-owasp-modsecurity-crs", When::True, "there is no web application firewall"),
-    denies("global-auth-url", When::Set, "external authentication is not evaluated yet"),
-    ignored("worker-processes", "threads are set by --threads"),
-    ignored("worker-shutdown-timeout", "the drain limit is set by --drain-timeout"),
-    ignored("reuse-port", "there is one set of sockets, shared by all threads"),
-];
-
 impl GlobalSettings {
     /// Reads the keys of the ConfigMap over the defaults. A value that is not one keeps its default, and is reported.
     pub(crate) fn parse(data: Option<&BTreeMap<String, String>>) -> (Self, Vec<Problem>) {
@@ -111,7 +94,7 @@ impl GlobalSettings {
         let mut problems = Vec::new();
         for (name, value) in data.into_iter().flatten() {
             let field = format!("data.{name}");
-            let problem = match SETTING_KEYS.iter().find(|key| key.name == name).map(|key| key.state) {
+            let problem = match keys::find(name).map(|key| key.state) {
                 None => Some(Problem::warning(
                     Reason::SettingUnknown,
                     field,
@@ -126,14 +109,16 @@ impl GlobalSettings {
                     settings.ingress.denials.push(format!("{name}: {why}").into());
                     Problem::error(Reason::Denied, field, format_args!("key {name}: {why}; every Ingress answers 503"))
                 }),
-                Some(SettingState::Restricts(Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
-                    let why = format!("{name}: {value:?} is not {wanted}");
-                    let problem =
-                        Problem::error(Reason::Denied, field, format_args!("key {why}; every Ingress answers 503"));
-                    settings.ingress.denials.push(why.into());
-                    problem
-                }),
-                Some(SettingState::Live(Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
+                Some(SettingState::Restricts(_, Apply(apply))) => {
+                    apply(value.trim(), &mut settings).err().map(|wanted| {
+                        let why = format!("{name}: {value:?} is not {wanted}");
+                        let problem =
+                            Problem::error(Reason::Denied, field, format_args!("key {why}; every Ingress answers 503"));
+                        settings.ingress.denials.push(why.into());
+                        problem
+                    })
+                }
+                Some(SettingState::Live(_, Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
                     Problem::error(
                         Reason::InvalidValue,
                         field,
@@ -177,76 +162,10 @@ impl std::fmt::Debug for Apply {
     }
 }
 
-const fn live(name: &'static str, apply: fn(&str, &mut GlobalSettings) -> Result<(), &'static str>) -> SettingKey {
-    SettingKey { name, state: SettingState::Live(Apply(apply)) }
-}
-
-const fn restricts(name: &'static str, apply: fn(&str, &mut GlobalSettings) -> Result<(), &'static str>) -> SettingKey {
-    SettingKey { name, state: SettingState::Restricts(Apply(apply)) }
-}
-
-const fn denies(name: &'static str, when: When, why: &'static str) -> SettingKey {
-    SettingKey { name, state: SettingState::Denies(when, why) }
-}
-
-const fn ignored(name: &'static str, why: &'static str) -> SettingKey {
-    SettingKey { name, state: SettingState::Ignored(why) }
-}
-
-// === values ===
-
-fn boolean(text: &str) -> Result<bool, &'static str> {
-    annotations::boolean(text).map_err(|_| "\"true\" or \"false\"")
-}
-
-/// A number of seconds; the unit `s` may stand behind it.
-fn seconds(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
-    seconds.map(Duration::from_secs).ok_or("a number of seconds from 1 to 86400")
-}
-
-fn positive(text: &str) -> Result<u32, &'static str> {
-    text.parse().ok().filter(|number| *number > 0).ok_or("a number from 1 up")
-}
-
-fn redirect_code(text: &str) -> Result<u16, &'static str> {
-    text.parse().ok().filter(|code| matches!(code, 301 | 302 | 307 | 308)).ok_or("301, 302, 307 or 308")
-}
-
-fn header(text: &str) -> Result<http::HeaderName, &'static str> {
-    text.parse().map_err(|_| "the name of a header")
-}
-
-fn locations(text: &str) -> Result<Vec<Box<str>>, &'static str> {
-    let locations = text.split(',').map(str::trim).filter(|location| !location.is_empty());
-    let is_path = |location: &&str| location.starts_with('/');
-    if locations.clone().all(|location| is_path(&location)) {
-        Ok(locations.map(Into::into).collect())
-    } else {
-        Err("a list of paths, separated by commas")
-    }
-}
-
-fn networks(text: &str) -> Result<TrustedProxies, &'static str> {
-    let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
-    let parsed: Option<Vec<ipnet::IpNet>> = networks
-        .map(|network| {
-            network.parse().ok().or_else(|| network.parse().ok().map(|address: std::net::IpAddr| address.into()))
-        })
-        .collect();
-    parsed.map(TrustedProxies::new).ok_or("a list of networks in CIDR form, separated by commas")
-}
-
-/// The networks of an access list; no value is none.
-fn address_set(text: &str) -> Result<Networks, &'static str> {
-    if text.is_empty() {
-        return Ok(Networks::default());
-    }
-    annotations::networks(text).map_err(|_| "a list of networks in CIDR form, separated by commas")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(pairs: &[(&str, &str)]) -> (GlobalSettings, Vec<Problem>) {
@@ -304,11 +223,6 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_has_each_key_once() {
-        let live = |key: &&SettingKey| matches!(key.state, SettingState::Live(_));
-        assert!(SETTING_KEYS.iter().filter(live).is_sorted_by(|a, b| a.name < b.name));
-        let mut names: Vec<_> = SETTING_KEYS.iter().map(|key| key.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), SETTING_KEYS.len());
+        assert!(SETTING_KEYS.is_sorted_by(|a, b| a.name < b.name));
     }
 }

@@ -1,0 +1,61 @@
+//! Values of settings: one total parser for each type, whose error says what a value must be.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use routing::{Networks, TrustedProxies};
+
+use crate::ingress::annotations;
+
+/// A value, or what it must be.
+pub(super) type Parsed<T> = Result<T, &'static str>;
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    annotations::boolean(text).map_err(|_| "\"true\" or \"false\"")
+}
+
+/// A number of seconds; the unit `s` may stand behind it.
+pub(super) fn seconds(text: &str) -> Parsed<Duration> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or("a number of seconds from 1 to 86400")
+}
+
+pub(super) fn positive(text: &str) -> Parsed<u32> {
+    text.parse().ok().filter(|number| *number > 0).ok_or("a number from 1 up")
+}
+
+pub(super) fn redirect_code(text: &str) -> Parsed<u16> {
+    text.parse().ok().filter(|code| matches!(code, 301 | 302 | 307 | 308)).ok_or("301, 302, 307 or 308")
+}
+
+pub(super) fn header(text: &str) -> Parsed<http::HeaderName> {
+    text.parse().map_err(|_| "the name of a header")
+}
+
+pub(super) fn locations(text: &str) -> Parsed<Vec<Box<str>>> {
+    let is_path = |location: &str| location.starts_with('/');
+    if entries(text).all(is_path) {
+        Ok(entries(text).map(Into::into).collect())
+    } else {
+        Err("a list of paths, separated by commas")
+    }
+}
+
+pub(super) fn networks(text: &str) -> Parsed<TrustedProxies> {
+    let network = |text: &str| text.parse().ok().or_else(|| text.parse().ok().map(|address: IpAddr| address.into()));
+    let parsed: Option<Vec<ipnet::IpNet>> = entries(text).map(network).collect();
+    parsed.map(TrustedProxies::new).ok_or("a list of networks in CIDR form, separated by commas")
+}
+
+/// The networks of an access list; no value is none.
+pub(super) fn address_set(text: &str) -> Parsed<Networks> {
+    if text.is_empty() {
+        return Ok(Networks::default());
+    }
+    annotations::networks(text).map_err(|_| "a list of networks in CIDR form, separated by commas")
+}
+
+/// The entries of a list that commas separate; empty ones do not count.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
