@@ -16,6 +16,10 @@ pub enum Failure {
     Denied,
     /// The client is not one of those who get through.
     Forbidden,
+    /// The client did not say who it is, or not truly.
+    Unauthorized,
+    /// Too many requests wait for something that takes long.
+    Overloaded,
     /// The reference to the backend cannot be followed.
     BackendInvalid,
     /// The rewritten path cannot be forwarded.
@@ -53,6 +57,7 @@ impl Failure {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::HostNotFound | Self::RouteNotFound => 404,
             Self::RequestMalformed | Self::RewriteInvalid => 400,
@@ -63,7 +68,7 @@ impl Failure {
             Self::ClientClosed => 499,
             Self::BackendInvalid | Self::Internal => 500,
             Self::ConnectFailed | Self::UpstreamTls | Self::UpstreamBroken => 502,
-            Self::Denied | Self::NoEndpoints => 503,
+            Self::Denied | Self::NoEndpoints | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
         }
     }
@@ -76,6 +81,8 @@ impl Failure {
             Self::RouteNotFound => "route_not_found",
             Self::Denied => "denied",
             Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::Overloaded => "overloaded",
             Self::BackendInvalid => "backend_invalid",
             Self::RewriteInvalid => "rewrite_invalid",
             Self::NoEndpoints => "no_endpoints",

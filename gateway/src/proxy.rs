@@ -17,7 +17,7 @@ use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouti
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
 use crate::failure::Failure;
-use crate::filter;
+use crate::filter::{self, Gatekeeper, Refusal, Visitor};
 use crate::gate;
 use crate::telemetry::{AccessLog, Metrics, RouteLabels, RouteMetrics};
 use crate::upstream;
@@ -30,13 +30,19 @@ pub(crate) struct Gateway {
     live: Arc<LiveRouting>,
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
+    gatekeeper: Gatekeeper,
 }
 
 impl Gateway {
     /// A gateway that routes by the state of the moment.
     #[must_use]
-    pub(crate) fn new(live: Arc<LiveRouting>, metrics: Arc<Metrics>, access_log: Option<Arc<AccessLog>>) -> Self {
-        Self { live, metrics, access_log }
+    pub(crate) fn new(
+        live: Arc<LiveRouting>,
+        metrics: Arc<Metrics>,
+        access_log: Option<Arc<AccessLog>>,
+        gatekeeper: Gatekeeper,
+    ) -> Self {
+        Self { live, metrics, access_log, gatekeeper }
     }
 }
 
@@ -77,10 +83,14 @@ impl ProxyHttp for Gateway {
             Err(failure) => Step::Fail(failure),
             Ok(()) => {
                 let (step, is_guarded) = self.decide(&snapshot, session.req_header(), &connection, client, context);
-                let guards = context.rule.as_ref().and_then(|rule| rule.rule.guards.as_ref()).filter(|_| is_guarded);
-                match guards.map_or(Ok(()), |guards| filter::admit(&guards.access, client)) {
-                    Ok(()) => step,
-                    Err(failure) => Step::Fail(failure),
+                let rule = context.rule.as_ref().filter(|_| is_guarded);
+                let visitor = Visitor { client, headers: &session.req_header().headers };
+                match rule.and_then(|rule| rule.guards.as_ref()) {
+                    Some(guards) => match self.gatekeeper.admit(guards, &visitor).await {
+                        Ok(()) => step,
+                        Err(refusal) => Step::Refuse(refusal),
+                    },
+                    None => step,
                 }
             }
         };
@@ -90,6 +100,10 @@ impl ProxyHttp for Gateway {
             Step::Fail(failure) => {
                 context.failure = Some(failure);
                 respond(session, failure.status(), failure_body(failure), failure.keeps_connection()).await?;
+                Ok(true)
+            }
+            Step::Refuse(refusal) => {
+                refuse(session, refusal, context).await?;
                 Ok(true)
             }
             Step::Respond { status, body, location } => {
@@ -326,6 +340,7 @@ impl ProxyHttp for Gateway {
 enum Step {
     Proxy,
     Fail(Failure),
+    Refuse(Refusal),
     Respond { status: u16, body: Bytes, location: Option<String> },
 }
 
@@ -443,6 +458,21 @@ fn answer_header(status: u16, length: usize, location: Option<String>) -> pingor
         header.insert_header("Location", location)?;
     }
     Ok(header)
+}
+
+/// Answers a request that did not get past the guards of its rule.
+async fn refuse(session: &mut Session, refusal: Refusal, context: &mut Context) -> pingora::Result<()> {
+    let (failure, challenge) = match refusal {
+        Refusal::Failure(failure) => (failure, None),
+        Refusal::Challenge(challenge) => (Failure::Unauthorized, Some(challenge)),
+    };
+    context.failure = Some(failure);
+    let body = failure_body(failure);
+    let mut header = answer_header(failure.status(), body.len(), None)?;
+    if let Some(challenge) = challenge {
+        header.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+    }
+    write_answer(session, header, body).await
 }
 
 async fn respond(session: &mut Session, status: u16, body: Bytes, keeps_connection: bool) -> pingora::Result<()> {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
 use crate::connections::Connections;
+use crate::filter::Gatekeeper;
 use crate::listener::{ListenError, ListenerManager, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
@@ -64,6 +65,9 @@ pub enum ServerError {
     /// A runtime cannot be started.
     #[error("start threads: {0}")]
     Runtime(io::Error),
+    /// The operating system has no randomness.
+    #[error("no source of randomness")]
+    Randomness,
     /// Metrics clash.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -115,7 +119,9 @@ impl Server {
             .build()
             .map_err(ServerError::Runtime)?;
         let (shutdown, is_shutdown) = watch::channel(false);
-        let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone());
+        // Passwords are hashed beside the traffic: half of the processors is left to it.
+        let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
+        let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper);
         let shared = Arc::new(Shared {
             live,
             proxy: Arc::new(proxy(gateway, threads)),

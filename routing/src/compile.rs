@@ -1,17 +1,24 @@
 //! From the model of one host to what a request is looked up in.
 
+mod guard;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwapOption, Guard};
 use http::Method;
 use smallvec::SmallVec;
 
+pub use guard::{CompiledBasicAuth, CompiledGuards};
+
 use crate::certificate::Certificate;
+use crate::credentials::Credentials;
 use crate::endpoint::Backend;
 use crate::host::{HostPattern, WildcardDepth};
+use crate::lane::{Lane, LaneCell};
 use crate::matcher::{HeaderMatch, QueryMatch};
-use crate::model::{BackendRef, CertificateRef, Filter, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend};
+use crate::model::{
+    BackendRef, CertificateRef, CredentialsRef, Filter, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend,
+};
 use crate::path::PathMatch;
 use crate::precedence;
 use crate::request::RequestView;
@@ -55,11 +62,8 @@ pub(crate) enum CompiledTls {
     Passthrough(Arc<StreamRoute>),
 }
 
-/// A certificate that hosts refer to. Certificates have a lane of their own, so that a rotation recompiles nothing.
-pub(crate) struct CertificateCell {
-    reference: CertificateRef,
-    current: ArcSwapOption<Certificate>,
-}
+/// The place of a certificate that hosts refer to.
+pub(crate) type CertificateCell = LaneCell<CertificateRef, Certificate>;
 
 /// A route, ready for lookups.
 pub struct CompiledRoute {
@@ -92,6 +96,8 @@ pub struct CompiledRule {
     pub targets: SmallVec<[Target; 1]>,
     /// Where they go instead when the chosen target has no endpoint.
     pub fallback: Option<Arc<Backend>>,
+    /// What a request must get past before it goes on.
+    pub guards: Option<Box<CompiledGuards>>,
     /// Room for what the data plane derives from the rule, such as its metric handles.
     pub slot: Slot,
     total_weight: u32,
@@ -109,7 +115,8 @@ pub struct Target {
 /// What a host is compiled against.
 pub(crate) struct Linker<'a> {
     pub(crate) backends: &'a mut dyn FnMut(&BackendRef) -> Arc<Backend>,
-    pub(crate) certificates: &'a mut dyn FnMut(&CertificateRef) -> Arc<CertificateCell>,
+    pub(crate) certificates: &'a mut Lane<CertificateRef, Certificate>,
+    pub(crate) credentials: &'a mut Lane<CredentialsRef, Credentials>,
 }
 
 // === impl CompiledHost ===
@@ -130,9 +137,9 @@ impl CompiledHost {
             .collect();
         let tls = match &host.tls {
             None => CompiledTls::Default,
-            Some(HostTls::Terminate(certificates)) => {
-                CompiledTls::Terminate(certificates.iter().map(&mut *linker.certificates).collect())
-            }
+            Some(HostTls::Terminate(certificates)) => CompiledTls::Terminate(
+                certificates.iter().map(|reference| linker.certificates.cell(reference)).collect(),
+            ),
             Some(HostTls::Passthrough(route)) => CompiledTls::Passthrough(Arc::new(route.clone())),
         };
         let (kind, name) = match &pattern {
@@ -195,26 +202,6 @@ impl InlineName {
     }
 }
 
-// === impl CertificateCell ===
-
-impl CertificateCell {
-    pub(crate) fn new(reference: CertificateRef) -> Self {
-        Self { reference, current: ArcSwapOption::empty() }
-    }
-
-    pub(crate) fn reference(&self) -> &CertificateRef {
-        &self.reference
-    }
-
-    pub(crate) fn load(&self) -> Guard<Option<Arc<Certificate>>> {
-        self.current.load()
-    }
-
-    pub(crate) fn set(&self, certificate: Option<Arc<Certificate>>) {
-        self.current.store(certificate);
-    }
-}
-
 // === impl CompiledRoute ===
 
 impl CompiledRoute {
@@ -261,7 +248,8 @@ impl CompiledRule {
             .collect();
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
         let filters = Arc::clone(&rule.filters);
-        Self { rule: Arc::clone(rule), filters, targets, fallback, slot: Slot::default(), total_weight }
+        let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(guards, linker)));
+        Self { rule: Arc::clone(rule), filters, targets, fallback, guards, slot: Slot::default(), total_weight }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
@@ -301,7 +289,8 @@ mod tests {
             fallback: None,
             upstream: Arc::default(),
         });
-        CompiledRule { rule, filters: Arc::default(), targets, fallback: None, slot: Slot::default(), total_weight }
+        let slot = Slot::default();
+        CompiledRule { rule, filters: Arc::default(), targets, fallback: None, guards: None, slot, total_weight }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod certificate;
 mod compile;
+mod credentials;
 mod decide;
 mod endpoint;
 mod explain;
 mod host;
+mod lane;
 mod live;
 mod matcher;
 pub mod model;
@@ -24,11 +26,13 @@ mod table;
 mod template;
 
 pub use certificate::{Certificate, CertificateError, CertificateNames};
-pub use compile::{CompiledRoute, CompiledRule, Conditions, Target};
+pub use compile::{CompiledBasicAuth, CompiledGuards, CompiledRoute, CompiledRule, Conditions, Target};
+pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
 pub use endpoint::{Backend, BackendState, Endpoint};
 pub use explain::{BackendShare, Candidate, Explanation, Outcome, Verdict, explain};
 pub use host::{HostError, HostName, HostPattern, WildcardDepth};
+pub use lane::LaneCell;
 pub use live::{LiveRouting, Published, Publisher};
 pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};
 pub use model::{Delta, Model};

@@ -1,15 +1,20 @@
 //! Publishing: one writer turns changes of the model into snapshots, many readers pin them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
-use crate::compile::{CertificateCell, CompiledHost, Linker};
+use crate::certificate::Certificate;
+use crate::compile::{CompiledHost, Linker};
+use crate::credentials::Credentials;
 use crate::endpoint::{Addresses, Backend, BackendState, Endpoint};
 use crate::host::HostPattern;
-use crate::model::{BackendModel, BackendRef, CertificateRef, Delta, EndpointAddress, EndpointKey, Host, Model};
+use crate::lane::Lane;
+use crate::model::{
+    BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Host, Model,
+};
 use crate::snapshot::{ListenerTable, Snapshot};
 
 /// The state that the gateway works by, swapped as a whole.
@@ -20,7 +25,8 @@ pub struct Publisher {
     live: Arc<LiveRouting>,
     model: Model,
     backends: HashMap<BackendRef, Arc<Backend>>,
-    certificates: BTreeMap<CertificateRef, Arc<CertificateCell>>,
+    certificates: Lane<CertificateRef, Certificate>,
+    credentials: Lane<CredentialsRef, Credentials>,
     endpoints: EndpointRegistry,
     addresses: Addresses,
 }
@@ -76,7 +82,8 @@ impl Publisher {
             live,
             model: Model::default(),
             backends: HashMap::new(),
-            certificates: BTreeMap::new(),
+            certificates: Lane::default(),
+            credentials: Lane::default(),
             endpoints: EndpointRegistry::default(),
             addresses: Addresses::new(),
         }
@@ -91,10 +98,9 @@ impl Publisher {
     /// Makes a change live. Only the hosts in it are compiled; endpoints and certificates are swapped in place.
     pub fn publish(&mut self, delta: &Delta) -> Published {
         self.model.apply(delta);
-        let Delta { settings, listeners, hosts, backends, certificates } = delta;
-        for (reference, certificate) in certificates {
-            certificate_cell(&mut self.certificates, reference).set(certificate.clone());
-        }
+        let Delta { settings, listeners, hosts, backends, certificates, credentials } = delta;
+        self.certificates.set(certificates);
+        self.credentials.set(credentials);
         // Endpoints first: a new route must not be seen before its backend can answer.
         for (reference, model) in backends {
             if let Some(model) = model {
@@ -112,8 +118,8 @@ impl Publisher {
         }
         // Requests that pinned an older state keep what it refers to.
         self.backends.retain(|reference, _| self.model.backends.contains_key(reference));
-        self.certificates
-            .retain(|reference, cell| self.model.certificates.contains_key(reference) || Arc::strong_count(cell) > 1);
+        self.certificates.retain(&self.model.certificates);
+        self.credentials.retain(&self.model.credentials);
         published
     }
 
@@ -153,11 +159,8 @@ impl Publisher {
         }
         // A host that several listeners share is compiled once.
         let mut compiled: HashMap<(*const Host, &HostPattern), Arc<CompiledHost>> = HashMap::new();
-        let Self { backends, certificates, .. } = self;
-        let mut linker = Linker {
-            backends: &mut |reference| backend(backends, reference),
-            certificates: &mut |reference| certificate_cell(certificates, reference),
-        };
+        let Self { backends, certificates, credentials, .. } = self;
+        let mut linker = Linker { backends: &mut |reference| backend(backends, reference), certificates, credentials };
         for (key, host) in &delta.hosts {
             let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
             match host {
@@ -172,7 +175,7 @@ impl Publisher {
         }
         let settings = Arc::clone(&self.model.settings);
         let default_certificate =
-            settings.default_certificate.as_ref().map(|reference| (linker.certificates)(reference));
+            settings.default_certificate.as_ref().map(|reference| linker.certificates.cell(reference));
         let snapshot = Snapshot { generation: old.generation + 1, settings, listeners: tables, default_certificate };
         (snapshot, compiled.len())
     }
@@ -185,14 +188,6 @@ fn backend(backends: &mut HashMap<BackendRef, Arc<Backend>>, reference: &Backend
     let new = Arc::new(Backend::new(reference.clone()));
     backends.insert(reference.clone(), Arc::clone(&new));
     new
-}
-
-fn certificate_cell(
-    certificates: &mut BTreeMap<CertificateRef, Arc<CertificateCell>>,
-    reference: &CertificateRef,
-) -> Arc<CertificateCell> {
-    let new = || Arc::new(CertificateCell::new(reference.clone()));
-    Arc::clone(certificates.entry(reference.clone()).or_insert_with(new))
 }
 
 fn names(model: &BackendModel) -> impl Iterator<Item = &str> {

@@ -104,7 +104,7 @@ impl Snapshot {
             let CompiledTls::Terminate(cells) = &host.tls else { continue };
             for cell in cells {
                 if let Some(certificate) = cell.load().clone() {
-                    found.insert((host.pattern(), cell.reference()), certificate);
+                    found.insert((host.pattern(), cell.key()), certificate);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef, PortRef};
+use routing::model::{BackendRef, CertificateRef, CredentialsRef, PortRef};
 
 use crate::ingress::{Ingress, IngressBackend};
 use crate::resources::NamespacedName;
@@ -19,6 +19,8 @@ pub(crate) struct Index {
     backends: Relation<BackendRef>,
     /// By the Secrets that they refer to.
     certificates: Relation<CertificateRef>,
+    /// By the users that they refer to.
+    credentials: Relation<CredentialsRef>,
 }
 
 /// From a thing to the Ingresses that speak of it, sorted. Nearly always there is one, so a set would be mostly room.
@@ -31,6 +33,7 @@ impl Index {
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.add(alias.clone(), &key));
         backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
         certificate_refs(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
+        credentials_ref(ingress).into_iter().for_each(|users| self.credentials.add(users, &key));
     }
 
     pub(crate) fn remove(&mut self, ingress: &Ingress) {
@@ -39,6 +42,7 @@ impl Index {
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.remove(alias, &key));
         backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
         certificate_refs(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
+        credentials_ref(ingress).into_iter().for_each(|users| self.credentials.remove(&users, &key));
     }
 
     pub(crate) fn of_host(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
@@ -51,6 +55,10 @@ impl Index {
 
     pub(crate) fn of_certificate(&self, certificate: &CertificateRef) -> impl Iterator<Item = &NamespacedName> {
         self.certificates.of(certificate)
+    }
+
+    pub(crate) fn of_credentials(&self, users: &CredentialsRef) -> impl Iterator<Item = &NamespacedName> {
+        self.credentials.of(users)
     }
 
     pub(crate) fn of_backend(&self, backend: &BackendRef) -> impl Iterator<Item = &NamespacedName> {
@@ -68,6 +76,10 @@ impl Index {
 
     pub(crate) fn is_certificate_used(&self, certificate: &CertificateRef) -> bool {
         self.certificates.0.contains_key(certificate)
+    }
+
+    pub(crate) fn is_credentials_used(&self, users: &CredentialsRef) -> bool {
+        self.credentials.0.contains_key(users)
     }
 
     /// Every host that some Ingress speaks of, aliases included.
@@ -123,6 +135,12 @@ pub(crate) fn certificate_refs(ingress: &Ingress) -> impl Iterator<Item = Certif
         .iter()
         .filter_map(|tls| tls.secret.as_ref())
         .map(|secret| CertificateRef { namespace: ingress.meta.namespace.clone(), name: secret.clone() })
+}
+
+/// The users that an Ingress refers to.
+pub(crate) fn credentials_ref(ingress: &Ingress) -> Option<CredentialsRef> {
+    let basic = ingress.annotations.basic.resolve(&ingress.meta.namespace).ok().flatten()?;
+    Some(basic.credentials)
 }
 
 // === impl Relation ===

@@ -62,6 +62,7 @@ struct Expectations {
     hosts: BTreeMap<String, Value>,
     backends: BTreeMap<String, Value>,
     certificates: BTreeMap<String, Value>,
+    credentials: BTreeMap<String, Value>,
     /// By object, or by document for what is no object.
     problems: BTreeMap<String, Vec<ExpectedProblem>>,
     /// Kinds that nobody knows here.

@@ -1,49 +1,99 @@
 //! Who gets through to a rule: nginx's access phase.
 
-use routing::model::{Access, Satisfy, Verdict};
+use http::{HeaderMap, HeaderValue};
+use routing::model::{Satisfy, Verdict};
+use routing::{CompiledBasicAuth, CompiledGuards};
 
+use super::basic::{Login, PasswordChecker};
 use crate::context::Client;
 use crate::failure::Failure;
 
-/// Whether a request gets through, by the conditions of its rule in nginx's order.
-///
-/// With `satisfy any` the first condition that is fulfilled lets the request through; what was refused before is
-/// remembered and answered when none is, and where no condition speaks of the request there is nothing to refuse.
-pub(crate) fn admit(access: &Access, client: Client) -> Result<(), Failure> {
-    let mut refusal = None;
-    match access.addresses.verdict(client.address) {
-        Verdict::Granted if access.satisfy == Satisfy::Any => return Ok(()),
-        Verdict::Refused if access.satisfy == Satisfy::All => return Err(Failure::Forbidden),
-        Verdict::Refused => refusal = Some(Failure::Forbidden),
-        Verdict::Granted | Verdict::Silent => {}
-    }
-    refusal.map_or(Ok(()), Err)
+/// Asks the conditions of rules, and keeps what they cost to know.
+pub(crate) struct Gatekeeper {
+    passwords: PasswordChecker,
 }
 
-#[cfg(test)]
-mod tests {
-    use routing::model::AccessList;
-    use routing::{Networks, Scheme};
+/// Why a request does not get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is answered with this.
+    Failure(Failure),
+    /// It is asked to log in.
+    Challenge(HeaderValue),
+}
 
-    use super::*;
+/// What one condition says of a request.
+enum Finding {
+    Granted,
+    Silent,
+    Refused(Refusal),
+}
 
-    #[test]
-    fn an_access_list_lets_in_whom_it_names() {
-        let networks = |text: &str| Networks::new(&[text.parse().unwrap()]);
-        let addresses = AccessList { deny: networks("10.0.0.0/24"), allow: networks("10.0.0.0/8") };
-        for (client, satisfy, expected) in [
-            ("10.1.0.1", Satisfy::All, Ok(())),
-            ("10.1.0.1", Satisfy::Any, Ok(())),
-            ("10.0.0.1", Satisfy::All, Err(Failure::Forbidden)),
-            ("10.0.0.1", Satisfy::Any, Err(Failure::Forbidden)),
-            ("192.0.2.1", Satisfy::All, Err(Failure::Forbidden)),
-        ] {
-            let client = Client { address: client.parse().unwrap(), scheme: Scheme::Http, is_forwarded: false };
-            assert_eq!(
-                admit(&Access { addresses: addresses.clone(), satisfy }, client),
-                expected,
-                "{client:?} {satisfy:?}"
-            );
+/// What the conditions look at.
+pub(crate) struct Visitor<'a> {
+    /// The client.
+    pub client: Client,
+    /// The headers of the request.
+    pub headers: &'a HeaderMap,
+}
+
+impl Gatekeeper {
+    /// A gatekeeper that hashes passwords on at most `threads` threads at a time.
+    pub(crate) fn new(threads: usize) -> Option<Self> {
+        Some(Self { passwords: PasswordChecker::new(threads)? })
+    }
+
+    /// Whether a request gets through, by the conditions of its rule in nginx's order.
+    ///
+    /// With `satisfy any` the first condition that is fulfilled lets the request through; what was refused before is
+    /// remembered, and answered when none is. Of several refusals the one is answered that asks for a login.
+    pub(crate) async fn admit(&self, guards: &CompiledGuards, visitor: &Visitor<'_>) -> Result<(), Refusal> {
+        let is_any = guards.satisfy() == Satisfy::Any;
+        let mut refusal = None;
+        for step in [Step::Addresses, Step::Basic] {
+            match self.ask(step, guards, visitor).await? {
+                Finding::Granted if is_any => return Ok(()),
+                Finding::Refused(why) if !is_any => return Err(why),
+                Finding::Refused(why) => {
+                    let keeps_first = matches!(refusal, Some(Refusal::Challenge(_)));
+                    refusal = if keeps_first { refusal } else { Some(why) };
+                }
+                Finding::Granted | Finding::Silent => {}
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    async fn ask(&self, step: Step, guards: &CompiledGuards, visitor: &Visitor<'_>) -> Result<Finding, Refusal> {
+        match step {
+            Step::Addresses => Ok(match guards.addresses().verdict(visitor.client.address) {
+                Verdict::Granted => Finding::Granted,
+                Verdict::Silent => Finding::Silent,
+                Verdict::Refused => Finding::Refused(Refusal::Failure(Failure::Forbidden)),
+            }),
+            Step::Basic => match &guards.basic {
+                Some(basic) => self.ask_for_login(basic, visitor).await,
+                None => Ok(Finding::Silent),
+            },
         }
     }
+
+    /// Users that are not there are not an empty list of users: the rule is broken, whatever its other conditions say.
+    async fn ask_for_login(&self, basic: &CompiledBasicAuth, visitor: &Visitor<'_>) -> Result<Finding, Refusal> {
+        let Some(credentials) = basic.credentials.load().clone() else {
+            return Err(Refusal::Failure(Failure::Denied));
+        };
+        let is_right = match Login::of(visitor.headers) {
+            Some(login) => self.passwords.check(&credentials, login).await.map_err(Refusal::Failure)?,
+            None => false,
+        };
+        Ok(if is_right { Finding::Granted } else { Finding::Refused(Refusal::Challenge(basic.challenge.clone())) })
+    }
+}
+
+/// The conditions, in nginx's order.
+#[derive(Clone, Copy)]
+enum Step {
+    Addresses,
+    Basic,
 }

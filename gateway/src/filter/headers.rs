@@ -7,6 +7,10 @@ use routing::model::{Filter, HeaderEdits};
 
 /// Applies the request header edits of a rule.
 pub(crate) fn edit_request(rule: &CompiledRule, request: &mut RequestHeader) -> pingora::Result<()> {
+    if rule.guards.as_ref().is_some_and(|guards| guards.basic.is_some()) {
+        // The password was for the gateway; whoever runs the upstream need not learn it.
+        request.remove_header(&header::AUTHORIZATION);
+    }
     for filter in rule.rule.filters.iter() {
         if let Filter::RequestHeaders(HeaderEdits { remove, set, add }) = filter {
             for name in remove {

@@ -1,8 +1,9 @@
 //! Guards: what a request must get past before it goes on to a backend.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::networks::Networks;
 
@@ -19,6 +20,9 @@ pub struct Access {
     /// Where clients must be.
     #[serde(skip_serializing_if = "AccessList::is_empty")]
     pub addresses: AccessList,
+    /// Who they must be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
     /// Whether all of this must be fulfilled, or any of it.
     pub satisfy: Satisfy,
 }
@@ -32,6 +36,36 @@ pub struct AccessList {
     /// Who does, and with that nobody else; an empty set says nothing.
     #[serde(skip_serializing_if = "Networks::is_empty")]
     pub allow: Networks,
+}
+
+/// Basic authentication (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BasicAuth {
+    /// What clients are told that they log in to. It holds no quote, backslash or control character.
+    pub realm: Box<str>,
+    /// The users. While there are none, nobody gets through.
+    pub credentials: CredentialsRef,
+}
+
+/// Users by reference.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialsRef {
+    /// The namespace of the Secret.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// How they stand in it.
+    pub form: CredentialsForm,
+}
+
+/// How users stand in a Secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialsForm {
+    /// As an htpasswd file in one key.
+    #[default]
+    File,
+    /// As a key for each user.
+    Map,
 }
 
 /// How many of the conditions must be fulfilled (nginx `satisfy`).
@@ -62,8 +96,25 @@ impl Guards {
     /// Whether everybody gets past.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { access: Access { addresses, satisfy: _ } } = self;
-        addresses.is_empty()
+        let Self { access: Access { addresses, basic, satisfy: _ } } = self;
+        addresses.is_empty() && basic.is_none()
+    }
+}
+
+impl fmt::Display for CredentialsRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, name, form } = self;
+        let form = match form {
+            CredentialsForm::File => "file",
+            CredentialsForm::Map => "map",
+        };
+        write!(f, "{namespace}/{name} as {form}")
+    }
+}
+
+impl Serialize for CredentialsRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

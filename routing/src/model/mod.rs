@@ -23,7 +23,7 @@ pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
 };
-pub use guard::{Access, AccessList, Guards, Satisfy, Verdict};
+pub use guard::{Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, Satisfy, Verdict};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
 pub use rule::{
     CertificateRef, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,
@@ -31,6 +31,7 @@ pub use rule::{
 };
 
 use crate::certificate::Certificate;
+use crate::credentials::Credentials;
 use crate::settings::Settings;
 
 /// The complete configuration of the data plane.
@@ -46,6 +47,8 @@ pub struct Model {
     pub backends: BTreeMap<BackendRef, Arc<BackendModel>>,
     /// Certificates that hosts refer to.
     pub certificates: BTreeMap<CertificateRef, Arc<Certificate>>,
+    /// Users that rules refer to.
+    pub credentials: BTreeMap<CredentialsRef, Arc<Credentials>>,
     digest: u64,
 }
 
@@ -62,6 +65,8 @@ pub struct Delta {
     pub backends: BTreeMap<BackendRef, Option<Arc<BackendModel>>>,
     /// Certificates that changed.
     pub certificates: BTreeMap<CertificateRef, Option<Arc<Certificate>>>,
+    /// Users that changed.
+    pub credentials: BTreeMap<CredentialsRef, Option<Arc<Credentials>>>,
 }
 
 // === impl Model ===
@@ -69,7 +74,7 @@ pub struct Delta {
 impl Model {
     /// Applies a change.
     pub fn apply(&mut self, delta: &Delta) {
-        let Delta { settings, listeners, hosts, backends, certificates } = delta;
+        let Delta { settings, listeners, hosts, backends, certificates, credentials } = delta;
         if let Some(settings) = settings {
             self.digest = self.digest.wrapping_sub(entry_digest(&"settings", &self.settings));
             self.digest = self.digest.wrapping_add(entry_digest(&"settings", settings));
@@ -79,6 +84,7 @@ impl Model {
         apply_entries(&mut self.hosts, hosts, &mut self.digest);
         apply_entries(&mut self.backends, backends, &mut self.digest);
         apply_entries(&mut self.certificates, certificates, &mut self.digest);
+        apply_entries(&mut self.credentials, credentials, &mut self.digest);
     }
 
     /// A hash of the content that is equal on every replica with the same objects, whatever their order and source.
@@ -92,12 +98,13 @@ impl Model {
 
 impl Serialize for Model {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut model = serializer.serialize_struct("Model", 5)?;
+        let mut model = serializer.serialize_struct("Model", 6)?;
         model.serialize_field("settings", &self.settings)?;
         model.serialize_field("listeners", &ByText(&self.listeners))?;
         model.serialize_field("hosts", &ByText(&self.hosts))?;
         model.serialize_field("backends", &ByText(&self.backends))?;
         model.serialize_field("certificates", &ByText(&self.certificates))?;
+        model.serialize_field("credentials", &ByText(&self.credentials))?;
         model.end()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::Certificate;
+use routing::{Certificate, Credentials};
 use serde_json::Value;
 
 use super::{Parsed, typed};
@@ -42,5 +42,8 @@ pub(super) fn secret(value: &Value) -> Parsed {
         .then(|| Certificate::from_pem(part("tls.crt"), part("tls.key")).map(Arc::new))
         .transpose()
         .map_err(|error| vec![Problem::error(Reason::CertificateUnavailable, "data", error)])?;
-    Ok((Resource::Secret(Secret { meta: Meta::new(&metadata, true), certificate }), Vec::new()))
+    let users_file = keys.get("auth").map(|file| Arc::new(Credentials::from_htpasswd(file)));
+    let users_map = Arc::new(Credentials::from_pairs(keys.iter().map(|(user, hash)| (*user, &**hash))));
+    let secret = Secret { meta: Meta::new(&metadata, true), certificate, users_file, users_map };
+    Ok((Resource::Secret(secret), Vec::new()))
 }

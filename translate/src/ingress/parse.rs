@@ -1,5 +1,7 @@
 //! How an Ingress is read: every problem of an object at once, each with its field.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::networking::v1 as networking;
 use routing::model::PortRef;
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, WildcardDepth, normalize_path};
@@ -33,6 +35,8 @@ impl Ingress {
         let annotations = problems
             .take(Annotations::parse(metadata.annotations.as_ref(), &config.annotation_prefixes))
             .unwrap_or_default();
+        let meta = Meta::new(metadata, true);
+        let annotations = deny_what_cannot_be_had(annotations, &meta, &mut problems);
         let rules = rules.iter().flatten().enumerate();
         let rules: Vec<_> =
             rules.filter_map(|(index, rule)| parse_rule(rule, index, &annotations, &mut problems)).collect();
@@ -49,7 +53,7 @@ impl Ingress {
         }
         let class_annotation = metadata.annotations.as_ref().and_then(|all| all.get(annotations::CLASS));
         let ingress = Self {
-            meta: Meta::new(metadata, true),
+            meta,
             class_annotation: class_annotation.map(|class| class.as_str().into()),
             class_name: ingress_class_name.as_deref().filter(|name| !name.is_empty()).map(Into::into),
             default_backend,
@@ -59,6 +63,20 @@ impl Ingress {
         };
         if problems.errors.is_empty() { Ok((ingress, problems.warnings)) } else { Err(problems.errors) }
     }
+}
+
+/// A restriction that annotations ask for together and that cannot be had closes the paths of the Ingress.
+fn deny_what_cannot_be_had(
+    mut annotations: Arc<Annotations>,
+    meta: &Meta,
+    problems: &mut Problems,
+) -> Arc<Annotations> {
+    if let Err(why) = annotations.basic.resolve(&meta.namespace) {
+        let message = format_args!("annotation {why}; the paths of this Ingress answer 503").to_string();
+        problems.warnings.push(Problem::error(Reason::Denied, "metadata.annotations", message));
+        Arc::make_mut(&mut annotations).denials.push(why.into());
+    }
+    annotations
 }
 
 /// ingress-nginx applies these to what a rule says, of which there is nothing.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef};
+use routing::model::{BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
 
-use crate::index::{backend_refs, certificate_refs};
+use crate::index::{backend_refs, certificate_refs, credentials_ref};
 use crate::ingress::Ingress;
 use crate::resources::{NamespacedName, ObjectKey};
 
@@ -15,6 +15,7 @@ pub(super) struct Affected {
     pub(super) hosts: BTreeSet<HostPattern>,
     pub(super) backends: BTreeSet<BackendRef>,
     pub(super) certificates: BTreeSet<CertificateRef>,
+    pub(super) credentials: BTreeSet<CredentialsRef>,
     /// Objects about which there may be something else to say.
     pub(super) touched: BTreeSet<ObjectKey>,
     pub(super) settings: bool,
@@ -26,11 +27,16 @@ impl Affected {
         self.hosts.extend(ingress.annotations.server_alias.iter().cloned());
         self.backends.extend(backend_refs(ingress));
         self.certificates.extend(certificate_refs(ingress));
+        self.credentials.extend(credentials_ref(ingress));
     }
 
-    pub(super) fn add_certificate(&mut self, secret: &NamespacedName) {
-        let NamespacedName { namespace, name } = secret.clone();
-        self.certificates.insert(CertificateRef { namespace, name });
+    /// Everything that a Secret may hold.
+    pub(super) fn add_secret(&mut self, secret: &NamespacedName) {
+        let NamespacedName { namespace, name } = secret;
+        self.certificates.insert(CertificateRef { namespace: namespace.clone(), name: name.clone() });
+        for form in [CredentialsForm::File, CredentialsForm::Map] {
+            self.credentials.insert(CredentialsRef { namespace: namespace.clone(), name: name.clone(), form });
+        }
     }
 
     pub(super) fn add_default_backend(&mut self, default_backend: Option<&BackendRef>, service: &NamespacedName) {

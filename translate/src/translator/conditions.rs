@@ -8,7 +8,7 @@ use routing::model::{BackendRef, CertificateRef};
 use super::Translator;
 use super::affected::Affected;
 use crate::class::ClassDecision;
-use crate::index::backend_refs;
+use crate::index::{backend_refs, credentials_ref};
 use crate::ingress::Ingress;
 use crate::problem::{Problem, Reason};
 use crate::resources::{Kind, NamespacedName, ObjectKey};
@@ -107,6 +107,33 @@ impl Translator {
         }
         self.alias_problems(ingress, problems);
         self.certificate_problems(ingress, problems);
+        self.credentials_problems(ingress, problems);
+    }
+
+    fn credentials_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
+        let Some(reference) = credentials_ref(ingress) else { return };
+        let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.name.clone() };
+        let field = "metadata.annotations[auth-secret]";
+        match self.store.credentials(&reference) {
+            None => {
+                let why = match self.refusal(&name, Kind::Secret) {
+                    Some(why) => why,
+                    None if self.store.secrets.contains_key(&name) => format!("Secret {name} has no key \"auth\""),
+                    None => format!("Secret {name} does not exist"),
+                };
+                let message = format_args!("{why}; the paths of this Ingress answer 503").to_string();
+                problems.push(Problem::error(Reason::Denied, field, message));
+            }
+            Some(users) if users.n_unusable() > 0 => {
+                let message = format_args!(
+                    "the hashes of {} users in Secret {name} are neither bcrypt nor apr1 nor SHA: they cannot log in",
+                    users.n_unusable()
+                )
+                .to_string();
+                problems.push(Problem::warning(Reason::InvalidValue, field, message));
+            }
+            Some(_) => {}
+        }
     }
 
     /// Why an object cannot be used although it is there.

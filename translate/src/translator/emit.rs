@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use routing::model::{BackendModel, BackendRef, CertificateRef, Host, HostKey, Listener, Protocol};
-use routing::{Certificate, Delta, HostPattern, Settings};
+use routing::model::{BackendModel, BackendRef, CertificateRef, CredentialsRef, Host, HostKey, Listener, Protocol};
+use routing::{Certificate, Credentials, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
 use super::{Translator, Update};
@@ -19,6 +19,7 @@ pub(super) struct Emitted {
     hosts: BTreeMap<HostPattern, Arc<Host>>,
     backends: BTreeMap<BackendRef, Arc<BackendModel>>,
     certificates: BTreeMap<CertificateRef, Arc<Certificate>>,
+    credentials: BTreeMap<CredentialsRef, Arc<Credentials>>,
     settings: Option<Arc<Settings>>,
     has_listeners: bool,
 }
@@ -49,6 +50,9 @@ impl Translator {
         }
         for reference in &affected.certificates {
             self.emit_certificate(reference, &mut delta, &mut affected.touched);
+        }
+        for reference in &affected.credentials {
+            self.emit_credentials(reference, &mut delta, &mut affected.touched);
         }
         Update { delta, touched: affected.touched }
     }
@@ -153,6 +157,20 @@ impl Translator {
             None => self.emitted.certificates.remove(reference),
         };
         delta.certificates.insert(reference.clone(), certificate);
+    }
+
+    fn emit_credentials(&mut self, reference: &CredentialsRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
+        let is_used = self.index.is_credentials_used(reference);
+        let credentials = is_used.then(|| self.store.credentials(reference)).flatten();
+        touched.extend(self.index.of_credentials(reference).map(|name| name.of_kind(Kind::Ingress)));
+        if self.emitted.credentials.get(reference) == credentials.as_ref() {
+            return;
+        }
+        match &credentials {
+            Some(credentials) => self.emitted.credentials.insert(reference.clone(), Arc::clone(credentials)),
+            None => self.emitted.credentials.remove(reference),
+        };
+        delta.credentials.insert(reference.clone(), credentials);
     }
 
     // === look-ups ===

@@ -155,7 +155,7 @@ impl Translator {
             }
             Resource::Secret(secret) => {
                 let key = secret.meta.key();
-                affected.add_certificate(&key);
+                affected.add_secret(&key);
                 self.store.secrets.insert(key, secret);
             }
             Resource::ConfigMap(map) => {
@@ -187,7 +187,7 @@ impl Translator {
                 self.store.endpoints.remove(&name);
             }
             Kind::Secret => {
-                affected.add_certificate(&name);
+                affected.add_secret(&name);
                 self.store.secrets.remove(&name);
             }
             Kind::ConfigMap if self.is_settings(&name) => {
@@ -241,7 +241,7 @@ impl Translator {
     /// Those who use an object are told why they cannot: because it is refused, or because it is gone.
     fn touch_users(&self, key: &ObjectKey, affected: &mut Affected) {
         match key.kind {
-            Kind::Secret => affected.add_certificate(&key.namespaced_name()),
+            Kind::Secret => affected.add_secret(&key.namespaced_name()),
             Kind::Service => {
                 let backends = self.index.backends_of_service(&key.namespace, &key.name);
                 let users = backends.flat_map(|backend| self.index.of_backend(backend));

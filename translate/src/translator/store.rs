@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::Certificate;
-use routing::model::{BackendRef, CertificateRef};
+use routing::model::{BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
+use routing::{Certificate, Credentials};
 
 use crate::backend;
 use crate::ingress::Ingress;
@@ -64,6 +64,16 @@ impl Store {
     pub(super) fn certificate(&self, reference: &CertificateRef) -> Option<Arc<Certificate>> {
         let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.name.clone() };
         self.secrets.get(&name)?.certificate.clone()
+    }
+
+    /// The users in a Secret.
+    pub(super) fn credentials(&self, reference: &CredentialsRef) -> Option<Arc<Credentials>> {
+        let CredentialsRef { namespace, name, form } = reference;
+        let secret = self.secrets.get(&NamespacedName { namespace: namespace.clone(), name: name.clone() })?;
+        match form {
+            CredentialsForm::File => secret.users_file.clone(),
+            CredentialsForm::Map => Some(Arc::clone(&secret.users_map)),
+        }
     }
 
     /// Whether a version of an object is known.

@@ -33,6 +33,7 @@ pub(crate) fn output(
             "certificates",
             model.certificates.iter().map(|(key, found)| (key.to_string(), json!(found.names.dns()))).collect(),
         ),
+        ("credentials", model.credentials.iter().map(|(key, users)| (key.to_string(), json!(&**users))).collect()),
         ("problems", problems.iter().map(|(key, found)| (key.clone(), found.iter().map(problem).collect())).collect()),
     ];
     let mut text = String::new();

@@ -2,6 +2,7 @@
 //! ingress-nginx knows.
 
 mod access;
+mod basic;
 mod table;
 mod value;
 
@@ -13,8 +14,9 @@ use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
+pub use basic::BasicAnnotations;
 pub use table::{ANNOTATIONS, AnnotationRow, State};
-pub use value::ValueError;
+pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, is_url};
 
 use crate::problem::{Problem, Reason};
@@ -55,6 +57,8 @@ pub struct Annotations {
     pub canary: bool,
     /// Which clients get through.
     pub access: AccessAnnotations,
+    /// Basic authentication.
+    pub basic: BasicAnnotations,
     /// Why the paths of the Ingress answer 503; empty when they do not.
     pub denials: Vec<Box<str>>,
     /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::Annotations;
-use super::access;
 use super::value::{self, ValueError};
+use super::{Annotations, access, basic};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -125,10 +124,10 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("auth-tls-pass-certificate-to-upstream", Denies(When::True, "client certificates are not verified yet")),
     row("auth-tls-match-cn", Denies(When::Set, "client certificates are not verified yet")),
     // Authentication and access.
-    row("auth-type", Denies(When::Set, "basic authentication is not evaluated yet")),
-    row("auth-secret", Denies(When::Set, "basic authentication is not evaluated yet")),
-    row("auth-secret-type", Denies(When::Set, "basic authentication is not evaluated yet")),
-    row("auth-realm", Denies(When::Set, "basic authentication is not evaluated yet")),
+    row("auth-type", Done(auth_type)),
+    row("auth-secret", Done(|v, a| store(&mut a.basic.secret, value::object_name(v).map(Some)))),
+    row("auth-secret-type", Done(|v, a| store(&mut a.basic.form, basic::form(v).map(Some)))),
+    row("auth-realm", Done(|v, a| store(&mut a.basic.realm, basic::realm(v).map(Some)))),
     row("auth-url", Denies(When::Set, "external authentication is not evaluated yet")),
     row("auth-signin", Denies(When::Set, "external authentication is not evaluated yet")),
     row("auth-signin-redirect-param", Denies(When::Set, "external authentication is not evaluated yet")),
@@ -286,6 +285,14 @@ const fn row(name: &'static str, state: State) -> AnnotationRow {
 
 fn store<T>(place: &mut T, value: Result<T, ValueError>) -> Result<(), ValueError> {
     value.map(|value| *place = value)
+}
+
+fn auth_type(text: &str, annotations: &mut Annotations) -> Result<(), ValueError> {
+    annotations.basic.is_on = basic::is_basic(text)?;
+    if !annotations.basic.is_on {
+        annotations.denials.push("auth-type: digest authentication is not spoken here".into());
+    }
+    Ok(())
 }
 
 fn backend_protocol(text: &str, annotations: &mut Annotations) -> Result<(), ValueError> {

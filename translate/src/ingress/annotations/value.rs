@@ -27,6 +27,9 @@ pub enum ValueError {
     /// A byte that the value must not have.
     #[error("value must not contain {0:?}")]
     Byte(char),
+    /// Not the name of a Secret or ConfigMap.
+    #[error("{0:?} is not a name, nor a namespace and a name with a slash between them")]
+    ObjectName(String),
     /// Neither an address nor a network.
     #[error("{0:?} is neither an address nor a network in CIDR form")]
     Network(String),
@@ -48,9 +51,55 @@ pub enum ValueError {
     /// A host as a regular expression.
     #[error("{0:?}: regular expressions are not supported as aliases")]
     RegexHost(String),
+    /// Longer than anything that makes sense.
+    #[error("value must not be longer than {0} characters")]
+    TooLong(usize),
     /// A line break: no value has one.
     #[error("value must not contain a line break")]
     LineBreak,
+}
+
+/// The name of a Secret or ConfigMap, perhaps with its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName {
+    namespace: Option<Box<str>>,
+    name: Box<str>,
+}
+
+impl SecretName {
+    /// The name of an object in `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// The object is in another one: what is in a namespace is for those who write there.
+    pub fn within(&self, namespace: &str) -> Result<&str, String> {
+        match &self.namespace {
+            Some(other) if **other != *namespace => {
+                Err(format!("{other}/{} is in another namespace than its Ingress", self.name))
+            }
+            _ => Ok(&self.name),
+        }
+    }
+}
+
+/// `name` or `namespace/name`, each of the characters that names of objects have (RFC 1123).
+pub(super) fn object_name(text: &str) -> Result<SecretName, ValueError> {
+    let is_name = |name: &str| {
+        let is_character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        (1..=253).contains(&name.len())
+            && name.bytes().all(is_character)
+            && !name.starts_with(['-', '.'])
+            && !name.ends_with(['-', '.'])
+    };
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, text),
+    };
+    if is_name(name) && namespace.is_none_or(is_name) {
+        Ok(SecretName { namespace: namespace.map(Into::into), name: name.into() })
+    } else {
+        Err(ValueError::ObjectName(text.to_owned()))
+    }
 }
 
 /// A boolean as Go's `strconv.ParseBool` reads it.
@@ -115,7 +164,7 @@ pub(crate) fn is_url(text: &str) -> bool {
 }
 
 /// The characters that every grammar of ingress-nginx allows.
-fn is_word(c: char) -> bool {
+pub(super) fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-._~/:".contains(c)
 }
 
@@ -159,6 +208,6 @@ pub(super) fn aliases(text: &str) -> Result<Box<[HostPattern]>, ValueError> {
     Ok(aliases.into())
 }
 
-fn reject(text: &str, is_out_of_place: impl Fn(char) -> bool) -> Result<(), ValueError> {
+pub(super) fn reject(text: &str, is_out_of_place: impl Fn(char) -> bool) -> Result<(), ValueError> {
     text.chars().find(|c| is_out_of_place(*c)).map_or(Ok(()), |c| Err(ValueError::Byte(c)))
 }
