@@ -9,6 +9,7 @@ use routing::{Backend, CompiledRule, Endpoint, Scheme, Snapshot};
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
+use crate::filter::Counted;
 use crate::telemetry::RouteMetrics;
 
 /// What is known about one request. Pingora carries it from phase to phase.
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub route: Option<Proxied>,
     /// Why the gateway answered by itself.
     pub failure: Option<Failure>,
+    /// Its place among the requests of its client that are under way.
+    pub counted: Option<Counted>,
 }
 
 /// The client of a request, as far as the gateway believes what it is told.
@@ -83,6 +86,7 @@ impl Context {
             metrics: None,
             route: None,
             failure: None,
+            counted: None,
         }
     }
 }

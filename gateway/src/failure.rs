@@ -18,6 +18,11 @@ pub enum Failure {
     Forbidden,
     /// The client did not say who it is, or not truly.
     Unauthorized,
+    /// The client sends too much at a time; the status is a setting.
+    Limited {
+        /// The status.
+        status: u16,
+    },
     /// Too many requests wait for something that takes long.
     Overloaded,
     /// The reference to the backend cannot be followed.
@@ -57,6 +62,7 @@ impl Failure {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
+            Self::Limited { status } => status,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::HostNotFound | Self::RouteNotFound => 404,
@@ -82,6 +88,7 @@ impl Failure {
             Self::Denied => "denied",
             Self::Forbidden => "forbidden",
             Self::Unauthorized => "unauthorized",
+            Self::Limited { .. } => "limited",
             Self::Overloaded => "overloaded",
             Self::BackendInvalid => "backend_invalid",
             Self::RewriteInvalid => "rewrite_invalid",
@@ -146,7 +153,7 @@ impl Failure {
             Reason::Denied => Some(Self::Denied),
             Reason::BackendInvalid => Some(Self::BackendInvalid),
             Reason::RewriteInvalid => Some(Self::RewriteInvalid),
-            Reason::Health | Reason::Direct => None,
+            Reason::Health | Reason::Direct | Reason::Preflight => None,
         }
     }
 }

@@ -87,7 +87,10 @@ impl ProxyHttp for Gateway {
                 let visitor = Visitor { client, headers: &session.req_header().headers };
                 match rule.and_then(|rule| rule.guards.as_ref()) {
                     Some(guards) => match self.gatekeeper.admit(guards, &visitor).await {
-                        Ok(()) => step,
+                        Ok(counted) => {
+                            context.counted = counted;
+                            step
+                        }
                         Err(refusal) => Step::Refuse(refusal),
                     },
                     None => step,
@@ -99,7 +102,7 @@ impl ProxyHttp for Gateway {
             Step::Proxy => Ok(false),
             Step::Fail(failure) => {
                 context.failure = Some(failure);
-                respond(session, failure.status(), failure_body(failure), failure.keeps_connection()).await?;
+                respond(session, context, failure, failure.keeps_connection()).await?;
                 Ok(true)
             }
             Step::Refuse(refusal) => {
@@ -108,7 +111,7 @@ impl ProxyHttp for Gateway {
             }
             Step::Respond { status, body, location } => {
                 let header = answer_header(status, body.len(), location)?;
-                write_answer(session, header, body).await?;
+                write_answer(session, context, header, body).await?;
                 Ok(true)
             }
         }
@@ -258,7 +261,10 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         match &context.rule {
-            Some(rule) => filter::edit_response(rule, response),
+            Some(rule) => {
+                filter::edit_response(rule, response)?;
+                filter::mark_for_origin(rule, &session.req_header().headers, response)
+            }
             None => Ok(()),
         }
     }
@@ -304,7 +310,7 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
         // Pingora gives the connection up after an error that came this far: the client is to know.
-        let _ = respond(session, failure.status(), failure_body(failure), false).await;
+        let _ = respond(session, context, failure, false).await;
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 
@@ -472,18 +478,33 @@ async fn refuse(session: &mut Session, refusal: Refusal, context: &mut Context) 
     if let Some(challenge) = challenge {
         header.insert_header(header::WWW_AUTHENTICATE, challenge)?;
     }
-    write_answer(session, header, body).await
+    write_answer(session, context, header, body).await
 }
 
-async fn respond(session: &mut Session, status: u16, body: Bytes, keeps_connection: bool) -> pingora::Result<()> {
+async fn respond(
+    session: &mut Session,
+    context: &Context,
+    failure: Failure,
+    keeps_connection: bool,
+) -> pingora::Result<()> {
     if !keeps_connection {
         session.set_keepalive(None);
     }
-    let header = answer_header(status, body.len(), None)?;
-    write_answer(session, header, body).await
+    let body = failure_body(failure);
+    let header = answer_header(failure.status(), body.len(), None)?;
+    write_answer(session, context, header, body).await
 }
 
-async fn write_answer(session: &mut Session, header: ResponseHeader, body: Bytes) -> pingora::Result<()> {
+async fn write_answer(
+    session: &mut Session,
+    context: &Context,
+    mut header: ResponseHeader,
+    body: Bytes,
+) -> pingora::Result<()> {
+    if let Some(rule) = &context.rule {
+        // A script is to learn that it was refused, too.
+        filter::mark_for_origin(rule, &session.req_header().headers, &mut header)?;
+    }
     let has_body = !body.is_empty() && session.req_header().method != http::Method::HEAD;
     session.write_response_header(Box::new(header), !has_body).await?;
     if has_body {

@@ -1,5 +1,6 @@
 //! From the model of one host to what a request is looked up in.
 
+mod cors;
 mod guard;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 use http::Method;
 use smallvec::SmallVec;
 
-pub use guard::{CompiledBasicAuth, CompiledGuards};
+pub use cors::CompiledCors;
+pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
 
 use crate::certificate::Certificate;
 use crate::credentials::Credentials;
@@ -98,6 +100,8 @@ pub struct CompiledRule {
     pub fallback: Option<Arc<Backend>>,
     /// What a request must get past before it goes on.
     pub guards: Option<Box<CompiledGuards>>,
+    /// What answers to other origins are marked with.
+    pub cors: Option<Box<CompiledCors>>,
     /// Room for what the data plane derives from the rule, such as its metric handles.
     pub slot: Slot,
     total_weight: u32,
@@ -249,7 +253,9 @@ impl CompiledRule {
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
         let filters = Arc::clone(&rule.filters);
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(guards, linker)));
-        Self { rule: Arc::clone(rule), filters, targets, fallback, guards, slot: Slot::default(), total_weight }
+        let cors = CompiledCors::of(&filters).map(Box::new);
+        let slot = Slot::default();
+        Self { rule: Arc::clone(rule), filters, targets, fallback, guards, cors, slot, total_weight }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
@@ -290,7 +296,16 @@ mod tests {
             upstream: Arc::default(),
         });
         let slot = Slot::default();
-        CompiledRule { rule, filters: Arc::default(), targets, fallback: None, guards: None, slot, total_weight }
+        CompiledRule {
+            rule,
+            filters: Arc::default(),
+            targets,
+            fallback: None,
+            guards: None,
+            cors: None,
+            slot,
+            total_weight,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
@@ -81,6 +82,8 @@ pub enum Reason {
     Denied,
     /// The rule answers by itself.
     Direct,
+    /// A browser asks what it may ask.
+    Preflight,
     /// The reference to the backend cannot be followed, or no backend has a weight.
     BackendInvalid,
     /// The rewritten path is not one that can be forwarded.
@@ -159,6 +162,8 @@ fn apply<'s>(
                     }
                 }
             }
+            // nginx answers these in its rewrite phase, before it asks who is there: a browser sends no credentials.
+            Filter::Cors(_) if is_preflight(rule, request) => return answer(204, Reason::Preflight, ""),
             // These change headers or send copies: the data plane runs them from the rule.
             Filter::Redirect(_)
             | Filter::RequestHeaders(_)
@@ -171,6 +176,12 @@ fn apply<'s>(
         Some(backend) => Decision::Proxy(Plan { rule, backend, path, host }),
         None => answer(500, Reason::BackendInvalid, ""),
     }
+}
+
+/// ingress-nginx takes every `OPTIONS` of an allowed origin for a preflight.
+fn is_preflight(rule: &CompiledRule, request: &RequestView<'_>) -> bool {
+    let cors = rule.cors.as_ref().filter(|_| request.method == Method::OPTIONS);
+    cors.is_some_and(|cors| cors.allowed_origin(request.headers).is_some())
 }
 
 fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<'_>) -> bool {

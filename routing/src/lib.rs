@@ -26,7 +26,9 @@ mod table;
 mod template;
 
 pub use certificate::{Certificate, CertificateError, CertificateNames};
-pub use compile::{CompiledBasicAuth, CompiledGuards, CompiledRoute, CompiledRule, Conditions, Target};
+pub use compile::{
+    CompiledBasicAuth, CompiledCors, CompiledGuards, CompiledLimits, CompiledRoute, CompiledRule, Conditions, Target,
+};
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
 pub use endpoint::{Backend, BackendState, Endpoint};

@@ -129,7 +129,8 @@ async fn a_request_gets_through_when_its_rule_is_fulfilled() {
     for Row { host, annotations, requests: _ } in ROWS {
         text += &ingress(host, host, annotations, &[("/", "web")]);
     }
-    let gateway = Gateway::start(&Manifests::of(&text), FLAGS).await;
+    let manifests = Manifests::of(&text);
+    let gateway = Gateway::start(&manifests, FLAGS).await;
     for Row { host, annotations: _, requests } in ROWS {
         for (client, login, status) in *requests {
             let before = upstream.n_requests();
@@ -175,7 +176,8 @@ async fn the_snapshot_shows_no_hash() {
     let upstream = Upstream::echo("web").await;
     let mut text = [service("web", &[upstream.address()]), secret("users", &[("auth", USERS)])].concat();
     text += &ingress("a", "a.test", &[BASIC, SECRET], &[("/", "web")]);
-    let gateway = Gateway::start(&Manifests::of(&text), &[]).await;
+    let manifests = Manifests::of(&text);
+    let gateway = Gateway::start(&manifests, &[]).await;
     let snapshot = gateway.admin("/snapshot").await.text();
     assert!(snapshot.contains("default/users as file"), "{snapshot}");
     for secret in ["apr1$", "HqJZimcKQFAMYayBlzkrA", "VBPuJHI7uixaa6LQGWx4s", "c4WoMPo3SXsafkva", "bcrypt"] {

@@ -5,11 +5,13 @@ use routing::model::{Satisfy, Verdict};
 use routing::{CompiledBasicAuth, CompiledGuards};
 
 use super::basic::{Login, PasswordChecker};
+use super::limits::{Counted, LimitTables};
 use crate::context::Client;
 use crate::failure::Failure;
 
 /// Asks the conditions of rules, and keeps what they cost to know.
 pub(crate) struct Gatekeeper {
+    limits: LimitTables,
     passwords: PasswordChecker,
 }
 
@@ -40,14 +42,27 @@ pub(crate) struct Visitor<'a> {
 impl Gatekeeper {
     /// A gatekeeper that hashes passwords on at most `threads` threads at a time.
     pub(crate) fn new(threads: usize) -> Option<Self> {
-        Some(Self { passwords: PasswordChecker::new(threads)? })
+        Some(Self { limits: LimitTables::new(), passwords: PasswordChecker::new(threads)? })
+    }
+
+    /// Takes a request past the guards of its rule: first what counts requests, then who is there.
+    pub(crate) async fn admit(
+        &self,
+        guards: &CompiledGuards,
+        visitor: &Visitor<'_>,
+    ) -> Result<Option<Counted>, Refusal> {
+        let counted = match &guards.limits {
+            Some(limits) => self.limits.admit(limits, visitor.client.address).map_err(Refusal::Failure)?,
+            None => None,
+        };
+        self.let_in(guards, visitor).await.map(|()| counted)
     }
 
     /// Whether a request gets through, by the conditions of its rule in nginx's order.
     ///
     /// With `satisfy any` the first condition that is fulfilled lets the request through; what was refused before is
     /// remembered, and answered when none is. Of several refusals the one is answered that asks for a login.
-    pub(crate) async fn admit(&self, guards: &CompiledGuards, visitor: &Visitor<'_>) -> Result<(), Refusal> {
+    async fn let_in(&self, guards: &CompiledGuards, visitor: &Visitor<'_>) -> Result<(), Refusal> {
         let is_any = guards.satisfy() == Satisfy::Any;
         let mut refusal = None;
         for step in [Step::Addresses, Step::Basic] {

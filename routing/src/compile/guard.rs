@@ -7,14 +7,25 @@ use http::HeaderValue;
 use super::Linker;
 use crate::credentials::Credentials;
 use crate::lane::LaneCell;
-use crate::model::{AccessList, BasicAuth, CredentialsRef, Guards, Satisfy};
+use crate::model::{AccessList, BasicAuth, CredentialsRef, Guards, LimitZone, Limits, Satisfy};
 
 /// What a request must get past before it goes on.
 #[derive(Debug)]
 pub struct CompiledGuards {
     guards: Arc<Guards>,
+    /// What one client may do at a time.
+    pub limits: Option<CompiledLimits>,
     /// Who clients must be.
     pub basic: Option<CompiledBasicAuth>,
+}
+
+/// Limits, with the name of their zone as the tables of the data plane know it.
+#[derive(Debug)]
+pub struct CompiledLimits {
+    /// The limits.
+    pub limits: Arc<Limits>,
+    /// A hash of the zone.
+    pub zone: u64,
 }
 
 /// Basic authentication, ready to challenge.
@@ -33,7 +44,8 @@ impl CompiledGuards {
             challenge: HeaderValue::try_from(format!("Basic realm=\"{realm}\""))
                 .unwrap_or(HeaderValue::from_static("Basic realm=\"\"")),
         });
-        Self { guards: Arc::clone(guards), basic }
+        let limits = guards.limits.as_ref().map(|limits| CompiledLimits::new(Arc::clone(limits)));
+        Self { guards: Arc::clone(guards), limits, basic }
     }
 
     /// Where clients must be.
@@ -46,5 +58,16 @@ impl CompiledGuards {
     #[must_use]
     pub fn satisfy(&self) -> Satisfy {
         self.guards.access.satisfy
+    }
+}
+
+impl CompiledLimits {
+    /// Limits that are ready.
+    #[must_use]
+    pub fn new(limits: Arc<Limits>) -> Self {
+        let LimitZone { namespace, name } = &limits.zone;
+        // Neither has a slash in it.
+        let zone = xxhash_rust::xxh3::xxh3_64(format_args!("{namespace}/{name}").to_string().as_bytes());
+        Self { limits, zone }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -10,8 +11,52 @@ use crate::networks::Networks;
 /// What a request must get past, in nginx's order of phases: first what counts requests, then what asks who is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Guards {
+    /// What one client may do at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Arc<Limits>>,
     /// Who gets through.
     pub access: Access,
+}
+
+/// What one client may do at a time (nginx `limit_req` without delay, and `limit_conn`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Whose limits these are: rules of one zone count together.
+    pub zone: LimitZone,
+    /// Requests in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<Rate>,
+    /// Requests in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<Rate>,
+    /// Requests under way at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// Clients that are not limited.
+    #[serde(skip_serializing_if = "Networks::is_empty")]
+    pub exempt: Networks,
+    /// The status of what comes too fast.
+    pub rate_status: u16,
+    /// The status of what is too much at a time.
+    pub connection_status: u16,
+}
+
+/// Whose limits: the object that sets them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LimitZone {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+}
+
+/// A rate, and how far above it a client may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    /// Requests in the unit of time.
+    pub limit: u32,
+    /// Requests above that.
+    pub burst: u32,
 }
 
 /// Who gets through.
@@ -96,8 +141,8 @@ impl Guards {
     /// Whether everybody gets past.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { access: Access { addresses, basic, satisfy: _ } } = self;
-        addresses.is_empty() && basic.is_none()
+        let Self { limits, access: Access { addresses, basic, satisfy: _ } } = self;
+        limits.is_none() && addresses.is_empty() && basic.is_none()
     }
 }
 

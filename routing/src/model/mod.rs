@@ -23,7 +23,9 @@ pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
 };
-pub use guard::{Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, Satisfy, Verdict};
+pub use guard::{
+    Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, LimitZone, Limits, Rate, Satisfy, Verdict,
+};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
 pub use rule::{
     CertificateRef, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,

@@ -1,7 +1,7 @@
 //! Every key of ingress-nginx 1.15's ConfigMap, and what becomes of it.
 
 use super::Scope::{Connection, Request};
-use super::value::{address_set, boolean, header, locations, networks, positive, redirect_code, seconds};
+use super::value::{address_set, boolean, error_code, header, locations, networks, positive, redirect_code, seconds};
 use super::{Apply, GlobalSettings, Scope, SettingKey, SettingState, When};
 
 const LATER: &str = "it is not there yet";
@@ -116,11 +116,11 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("keep-alive", Connection, |v, s| seconds(v).map(|v| s.runtime.keep_alive = v)),
     live("keep-alive-requests", Connection, |v, s| positive(v).map(|v| s.runtime.keep_alive_requests = v)),
     ignored("large-client-header-buffers", LATER),
-    ignored("limit-conn-status-code", LATER),
+    live("limit-conn-status-code", Request, |v, s| error_code(v).map(|v| s.ingress.limit_conn_status = v)),
     ignored("limit-conn-zone-variable", "connections are limited by client address"),
     ignored("limit-rate", LATER),
     ignored("limit-rate-after", LATER),
-    ignored("limit-req-status-code", LATER),
+    live("limit-req-status-code", Request, |v, s| error_code(v).map(|v| s.ingress.limit_req_status = v)),
     ignored("load-balance", LATER),
     denies("location-snippet", When::Set, SNIPPET),
     ignored("log-format-escape-json", LATER),

@@ -33,6 +33,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) preserve_trailing_slash: bool,
     /// `http-redirect-code`.
     pub(crate) http_redirect_code: u16,
+    /// `limit-req-status-code`: the status of what comes too fast.
+    pub(crate) limit_req_status: u16,
+    /// `limit-conn-status-code`: the status of what is too much at a time.
+    pub(crate) limit_conn_status: u16,
     /// `whitelist-source-range`: who gets through, and with that nobody else; an empty set says nothing.
     pub(crate) allow: Networks,
     /// `denylist-source-range`: who does not get through.
@@ -139,6 +143,8 @@ impl Default for IngressDefaults {
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
             http_redirect_code: 308,
+            limit_req_status: 503,
+            limit_conn_status: 503,
             allow: Networks::default(),
             deny: Networks::default(),
             denials: Vec::new(),

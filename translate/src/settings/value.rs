@@ -28,6 +28,10 @@ pub(super) fn redirect_code(text: &str) -> Parsed<u16> {
     text.parse().ok().filter(|code| matches!(code, 301 | 302 | 307 | 308)).ok_or("301, 302, 307 or 308")
 }
 
+pub(super) fn error_code(text: &str) -> Parsed<u16> {
+    text.parse().ok().filter(|code| (400..=599).contains(code)).ok_or("a status from 400 to 599")
+}
+
 pub(super) fn header(text: &str) -> Parsed<http::HeaderName> {
     text.parse().map_err(|_| "the name of a header")
 }

@@ -3,6 +3,8 @@
 
 mod access;
 mod basic;
+mod cors;
+mod limits;
 mod table;
 mod value;
 
@@ -15,6 +17,8 @@ use routing::{HostPattern, Template};
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
 pub use basic::BasicAnnotations;
+pub use cors::CorsAnnotations;
+pub use limits::LimitAnnotations;
 pub use table::{ANNOTATIONS, AnnotationRow, State};
 pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, is_url};
@@ -59,6 +63,10 @@ pub struct Annotations {
     pub access: AccessAnnotations,
     /// Basic authentication.
     pub basic: BasicAnnotations,
+    /// What one client may do at a time.
+    pub limits: LimitAnnotations,
+    /// Who may read answers from another origin.
+    pub cors: CorsAnnotations,
     /// Why the paths of the Ingress answer 503; empty when they do not.
     pub denials: Vec<Box<str>>,
     /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.

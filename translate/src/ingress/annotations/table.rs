@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::value::{self, ValueError};
-use super::{Annotations, access, basic};
+use super::{Annotations, access, basic, cors, limits};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -41,8 +41,6 @@ pub enum When {
     True,
     /// `on`, and whatever else is not `off`.
     On,
-    /// A number above 0, which stands for no limit.
-    Positive,
 }
 
 /// Spellings that ingress-nginx still accepts.
@@ -153,21 +151,21 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
         DoneOrDenies(|v, a| store(&mut a.access.deny, access::networks(v).map(Some)), "the list of networks is empty"),
     ),
     // CORS.
-    row("enable-cors", Warns("has no effect yet")),
-    row("cors-allow-origin", Warns("has no effect yet")),
-    row("cors-allow-methods", Warns("has no effect yet")),
-    row("cors-allow-headers", Warns("has no effect yet")),
-    row("cors-expose-headers", Warns("has no effect yet")),
-    row("cors-allow-credentials", Warns("has no effect yet")),
-    row("cors-max-age", Warns("has no effect yet")),
+    row("enable-cors", Done(|v, a| store(&mut a.cors.is_on, value::boolean(v)))),
+    row("cors-allow-origin", Done(|v, a| store(&mut a.cors.origins, cors::origins(v).map(Some)))),
+    row("cors-allow-methods", Done(|v, a| store(&mut a.cors.methods, cors::methods(v).map(Some)))),
+    row("cors-allow-headers", Done(|v, a| store(&mut a.cors.headers, cors::headers(v).map(Some)))),
+    row("cors-expose-headers", Done(|v, a| store(&mut a.cors.expose, cors::exposed(v).map(Some)))),
+    row("cors-allow-credentials", Done(|v, a| store(&mut a.cors.credentials, value::boolean(v).map(Some)))),
+    row("cors-max-age", Done(|v, a| store(&mut a.cors.max_age, cors::max_age(v).map(Some)))),
     // Rate limits.
-    row("limit-rps", Denies(When::Positive, "rate limits are not enforced yet")),
-    row("limit-rpm", Denies(When::Positive, "rate limits are not enforced yet")),
-    row("limit-connections", Denies(When::Positive, "rate limits are not enforced yet")),
-    row("limit-burst-multiplier", Warns("has no effect yet")),
+    row("limit-rps", Done(|v, a| store(&mut a.limits.per_second, limits::limit(v)))),
+    row("limit-rpm", Done(|v, a| store(&mut a.limits.per_minute, limits::limit(v)))),
+    row("limit-connections", Done(|v, a| store(&mut a.limits.connections, limits::limit(v)))),
+    row("limit-burst-multiplier", Done(|v, a| store(&mut a.limits.burst_multiplier, limits::multiplier(v).map(Some)))),
     row("limit-rate", Warns("has no effect yet")),
     row("limit-rate-after", Warns("has no effect yet")),
-    row("limit-allowlist", Warns("has no effect yet")),
+    row("limit-allowlist", Done(|v, a| store(&mut a.limits.exempt, access::networks(v)))),
     // Session affinity.
     row("affinity", Warns("has no effect yet")),
     row("affinity-mode", Warns("has no effect yet")),
@@ -264,7 +262,6 @@ impl When {
             Self::Set => Ok(true),
             Self::True => value::boolean(text),
             Self::On => Ok(text.trim() != "off"),
-            Self::Positive => Ok(value::number(text)? > 0),
         }
     }
 }

@@ -46,6 +46,19 @@ const NETWORKS: &[&str] =
     &["10.0.0.0/8", "192.0.2.1", "10.0.0.0/8,2001:db8::/32 , 192.0.2.7", "10.1.2.3/8", "::1", "0.0.0.0/0"];
 const NO_NETWORKS: &[&str] =
     &["10.0.0.0/33", "10.0.0.0/8,", "10.0.0.0-10.0.0.9", "10.0.0", "localhost", "10.0.0.0/8 192.0.2.1", "any", ","];
+const NO_NUMBERS: &[&str] = &["ten", "1.5", "1e3", "1s", " 1", "0x1", "99999999999", "1,2"];
+/// Annotations whose items, or whose end, may have spaces around them.
+const SPACED: &[&str] = &[
+    "server-alias",
+    "allowlist-source-range",
+    "denylist-source-range",
+    "limit-allowlist",
+    "auth-realm",
+    "cors-allow-origin",
+    "cors-allow-methods",
+    "cors-allow-headers",
+    "cors-expose-headers",
+];
 /// Annotations of which an empty value is not none.
 const DENIES_WHEN_EMPTY: &[&str] = &["allowlist-source-range", "denylist-source-range"];
 
@@ -97,6 +110,35 @@ const DONE: &[Works] = &[
         accepted: &["Members only", "a-b.c_d~e:f/g"],
         refused: &["Members; only", "\"", "a\"b", "x, Digest", "\u{fc}ber", "a=b"],
     },
+    Works { name: "limit-rps", accepted: &["10", "0", "-1"], refused: NO_NUMBERS },
+    Works { name: "limit-rpm", accepted: &["100"], refused: NO_NUMBERS },
+    Works { name: "limit-connections", accepted: &["1"], refused: NO_NUMBERS },
+    Works { name: "limit-burst-multiplier", accepted: &["3", "0"], refused: NO_NUMBERS },
+    Works { name: "limit-allowlist", accepted: NETWORKS, refused: NO_NETWORKS },
+    Works { name: "enable-cors", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works {
+        name: "cors-allow-origin",
+        accepted: &["https://a.test", "https://*.a.test:8443, http://b.test", "*", "null", "app://a.test,*"],
+        refused: &[
+            "a.test",
+            "https://",
+            "https://a.test/",
+            "https://*",
+            "https://a.*.test",
+            "https://a:b",
+            "HTTP://a",
+            "*.a",
+        ],
+    },
+    Works {
+        name: "cors-allow-methods",
+        accepted: &["GET, PUT", "GET", "PUT,PROPFIND"],
+        refused: &["GET;PUT", "*", "G-T", "GET\tPUT"],
+    },
+    Works { name: "cors-allow-headers", accepted: &["X-A,X_B, Range"], refused: &["*", "X:A", "X A;", "\u{fc}"] },
+    Works { name: "cors-expose-headers", accepted: &["*, X-A", "X-B"], refused: &["X:A", "X-A;", "\u{fc}"] },
+    Works { name: "cors-allow-credentials", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "cors-max-age", accepted: &["600", "0"], refused: NO_NUMBERS },
     Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
     Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
     Works { name: "denylist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
@@ -126,9 +168,6 @@ const DENIES: &[Restricts] = &[
     Restricts { name: "auth-keepalive-share-vars", activating: "true", idle: &["false", ""] },
     Restricts { name: "auth-keepalive-requests", activating: "100", idle: &[""] },
     Restricts { name: "auth-keepalive-timeout", activating: "60", idle: &[""] },
-    Restricts { name: "limit-rps", activating: "10", idle: &["0", "-1", ""] },
-    Restricts { name: "limit-rpm", activating: "100", idle: &["0", ""] },
-    Restricts { name: "limit-connections", activating: "1", idle: &["0", ""] },
     Restricts { name: "enable-modsecurity", activating: "true", idle: &["false", ""] },
     Restricts { name: "enable-owasp-core-rules", activating: "True", idle: &["f", ""] },
     Restricts { name: "modsecurity-snippet", activating: "SecRuleEngine On\n", idle: &[""] },
@@ -183,17 +222,8 @@ const WARNS: &[&str] = &[
     "ssl-ciphers",
     "ssl-prefer-server-ciphers",
     "enable-global-auth",
-    "enable-cors",
-    "cors-allow-origin",
-    "cors-allow-methods",
-    "cors-allow-headers",
-    "cors-expose-headers",
-    "cors-allow-credentials",
-    "cors-max-age",
-    "limit-burst-multiplier",
     "limit-rate",
     "limit-rate-after",
-    "limit-allowlist",
     "affinity",
     "affinity-mode",
     "affinity-canary-behavior",
@@ -299,13 +329,11 @@ fn no_accepted_value_can_be_extended_into_configuration() {
                 if *name == "backend-protocol" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
                     continue;
                 }
-                // So it is around each item of a list.
-                let is_list = *name == "server-alias" || DENIES_WHEN_EMPTY.contains(name);
-                if is_list && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
-                    continue;
-                }
-                // A realm may hold spaces, at its end too.
-                if *name == "auth-realm" && value.trim() == accepted[0] && injection == " " && end.is_empty() {
+                let is_spaced = SPACED.contains(name) && (injection, end) == (" ", "");
+                let is_trimmed = *name == "cors-allow-origin" && (injection, end) == ("\t", "");
+                let is_list = ["server-alias", "limit-allowlist"].contains(name) || DENIES_WHEN_EMPTY.contains(name);
+                if is_spaced || is_trimmed || (is_list && value.trim() == accepted[0] && !value.contains(['\n', '\r']))
+                {
                     continue;
                 }
                 assert_refused(name, &value);
@@ -368,13 +396,8 @@ fn an_annotation_that_restricts_access_denies_by_its_activating_values_only() {
 
 #[test]
 fn a_restriction_that_cannot_be_read_refuses_the_object() {
-    for (name, value) in [
-        ("ssl-passthrough", "yes"),
-        ("enable-modsecurity", "on"),
-        ("auth-always-set-cookie", "maybe"),
-        ("limit-rps", "ten"),
-        ("limit-rpm", "1.5"),
-    ] {
+    for (name, value) in [("ssl-passthrough", "yes"), ("enable-modsecurity", "on"), ("auth-always-set-cookie", "maybe")]
+    {
         assert_refused(name, value);
     }
 }

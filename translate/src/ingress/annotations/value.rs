@@ -30,6 +30,9 @@ pub enum ValueError {
     /// Not the name of a Secret or ConfigMap.
     #[error("{0:?} is not a name, nor a namespace and a name with a slash between them")]
     ObjectName(String),
+    /// Not an origin.
+    #[error("{0:?} is not an origin; use scheme://host, scheme://*.host, null or *")]
+    Origin(String),
     /// Neither an address nor a network.
     #[error("{0:?} is neither an address nor a network in CIDR form")]
     Network(String),

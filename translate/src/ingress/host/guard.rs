@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use routing::model::{Access, AccessList, Guards};
+use routing::model::{Access, AccessList, Guards, LimitZone, Limits};
 
 use super::Survey;
 use crate::ingress::Ingress;
-use crate::ingress::annotations::{AccessAnnotations, Annotations};
+use crate::ingress::annotations::{AccessAnnotations, Annotations, LimitAnnotations};
 
 /// The guards of the paths of an Ingress. An annotation replaces what the settings say, it does not add to it.
 pub(super) fn guards(ingress: &Ingress, survey: &Survey<'_>) -> Option<Arc<Guards>> {
@@ -17,6 +17,23 @@ pub(super) fn guards(ingress: &Ingress, survey: &Survey<'_>) -> Option<Arc<Guard
     };
     // What cannot be had denies before anybody is asked.
     let basic = basic.resolve(&ingress.meta.namespace).unwrap_or_default();
-    let guards = Guards { access: Access { addresses, basic, satisfy: satisfy.unwrap_or_default() } };
+    let limits = limits(ingress, survey).map(Arc::new);
+    let guards = Guards { limits, access: Access { addresses, basic, satisfy: satisfy.unwrap_or_default() } };
     (!guards.is_empty()).then(|| Arc::new(guards))
+}
+
+/// ingress-nginx has one zone for each Ingress: its paths count together.
+fn limits(ingress: &Ingress, survey: &Survey<'_>) -> Option<Limits> {
+    let annotations = &ingress.annotations.limits;
+    let LimitAnnotations { per_second, per_minute, connections, burst_multiplier: _, exempt } = annotations;
+    let is_limited = per_second.is_some() || per_minute.is_some() || connections.is_some();
+    is_limited.then(|| Limits {
+        zone: LimitZone { namespace: ingress.meta.namespace.clone(), name: ingress.meta.name.clone() },
+        per_second: annotations.rate(*per_second),
+        per_minute: annotations.rate(*per_minute),
+        connections: *connections,
+        exempt: exempt.clone(),
+        rate_status: survey.defaults.limit_req_status,
+        connection_status: survey.defaults.limit_conn_status,
+    })
 }

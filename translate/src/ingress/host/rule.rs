@@ -62,14 +62,14 @@ pub(super) fn default_upstream() -> Arc<UpstreamPolicy> {
     Arc::clone(&DEFAULT)
 }
 
-/// The filters of a path, in nginx's order: what denies, what `return`s, a rewrite to a URL, the redirect to HTTPS, the
+/// The filters of a path, in nginx's order: what denies, the answer to a preflight, what `return`s, a rewrite to a URL, the redirect to HTTPS, the
 /// rewrite.
 pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: &Survey<'_>) -> Arc<[Filter]> {
     let annotations = &*ingress.annotations;
     if let Some(denial) = denial(ingress, survey) {
         return Arc::new([denial]);
     }
-    let mut filters = Vec::new();
+    let mut filters: Vec<Filter> = annotations.cors.resolve().map(Filter::Cors).into_iter().collect();
     let Annotations { temporal_redirect, temporal_redirect_code, permanent_redirect, permanent_redirect_code, .. } =
         annotations;
     if let Some(url) = temporal_redirect {
