@@ -1,6 +1,6 @@
 //! All connections that are open: how many, in which phase, and how to tell them that the gateway drains.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -70,6 +70,8 @@ struct Shared {
 struct State {
     phase: AtomicU8,
     is_request_done: AtomicBool,
+    n_requests: AtomicU32,
+    lingers: AtomicBool,
     /// The task that reads, to be woken when the gateway drains.
     waker: AtomicWaker,
     shared: Arc<Shared>,
@@ -92,6 +94,8 @@ impl Connections {
         let state = Arc::new(State {
             phase: AtomicU8::new(Phase::Idle as u8),
             is_request_done: AtomicBool::new(false),
+            n_requests: AtomicU32::new(0),
+            lingers: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             shared: Arc::clone(&self.shared),
         });
@@ -174,11 +178,22 @@ impl ConnectionHandle {
         self.0.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// The head of a request was read.
-    pub fn begin_request(&self) {
+    /// The head of a request was read. Returns how many there were, with this one.
+    pub fn begin_request(&self) -> u32 {
         if self.phase() != Phase::Http2 {
             self.set_phase(Phase::Busy);
         }
+        self.0.n_requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// The client is being refused in the middle of what it sends: closing at once could take the answer away from it.
+    pub(crate) fn linger(&self) {
+        self.0.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether closing waits for the client.
+    pub(crate) fn lingers(&self) -> bool {
+        self.0.lingers.load(Ordering::Relaxed)
     }
 
     /// The answer has switched to another protocol (RFC 9110 section 15.2.2).

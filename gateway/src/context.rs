@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use routing::{Backend, CompiledRule, Endpoint, Scheme, Snapshot};
+use pingora::http::RequestHeader;
+use routing::{Backend, CompiledRule, ConnectionView, Endpoint, RequestView, Scheme, Snapshot};
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
-use crate::filter::Counted;
+use crate::filter::{Compressor, Counted};
+use crate::gate;
 use crate::telemetry::RouteMetrics;
 
 /// What is known about one request. Pingora carries it from phase to phase.
@@ -30,6 +32,10 @@ pub(crate) struct Context {
     pub rule: Option<Arc<CompiledRule>>,
     /// Counters of the rule.
     pub metrics: Option<Arc<RouteMetrics>>,
+    /// What its answer is compressed by.
+    pub compressor: Option<Compressor>,
+    /// Bytes of its body that have passed.
+    pub body_bytes: u64,
     /// Where it goes.
     pub route: Option<Proxied>,
     /// Why the gateway answered by itself.
@@ -84,10 +90,43 @@ impl Context {
             received_target: None,
             rule: None,
             metrics: None,
+            compressor: None,
+            body_bytes: 0,
             route: None,
             failure: None,
             counted: None,
         }
+    }
+}
+
+impl Context {
+    /// Borrowed views of the request and its connection, for what the settings and rules look at.
+    #[must_use]
+    pub(crate) fn views<'a>(
+        &self,
+        request: &'a RequestHeader,
+        connection: &'a ConnectionInfo,
+    ) -> (RequestView<'a>, ConnectionView<'a>) {
+        let client = self.client.unwrap_or(Client {
+            address: connection.sender(),
+            scheme: connection.scheme,
+            is_forwarded: false,
+        });
+        let request = RequestView {
+            method: &request.method,
+            authority: gate::authority(request),
+            path: request.uri.path(),
+            query: request.uri.query().unwrap_or_default(),
+            headers: &request.headers,
+            entropy: fastrand::u32(..),
+        };
+        let connection = ConnectionView {
+            listener: &connection.listener,
+            scheme: client.scheme,
+            client: client.address,
+            server_name: connection.server_name.as_deref(),
+        };
+        (request, connection)
     }
 }
 

@@ -47,6 +47,10 @@ pub enum Failure {
     TargetTooLong,
     /// The head of the request is too large.
     HeadTooLarge,
+    /// The body of the request is larger than the rule allows.
+    BodyTooLarge,
+    /// The head of the upstream's answer is larger than the rule allows.
+    UpstreamHeadTooLarge,
     /// The method is not served.
     MethodNotAllowed,
     /// The client took too long to send its request.
@@ -69,11 +73,12 @@ impl Failure {
             Self::RequestMalformed | Self::RewriteInvalid => 400,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
+            Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,
             Self::ClientClosed => 499,
             Self::BackendInvalid | Self::Internal => 500,
-            Self::ConnectFailed | Self::UpstreamTls | Self::UpstreamBroken => 502,
+            Self::ConnectFailed | Self::UpstreamTls | Self::UpstreamBroken | Self::UpstreamHeadTooLarge => 502,
             Self::Denied | Self::NoEndpoints | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
         }
@@ -101,6 +106,8 @@ impl Failure {
             Self::RequestMalformed => "request_malformed",
             Self::TargetTooLong => "target_too_long",
             Self::HeadTooLarge => "head_too_large",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UpstreamHeadTooLarge => "upstream_head_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::ClientClosed => "client_closed",
@@ -116,6 +123,7 @@ impl Failure {
             Self::RequestMalformed
                 | Self::TargetTooLong
                 | Self::HeadTooLarge
+                | Self::BodyTooLarge
                 | Self::MethodNotAllowed
                 | Self::RequestTimeout
                 | Self::ClientClosed

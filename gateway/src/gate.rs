@@ -2,9 +2,10 @@
 
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
-use routing::normalize_path;
+use routing::{Settings, normalize_path};
 
 use crate::failure::Failure;
+use crate::head;
 
 /// The longest authority that is looked at: a host of DNS, a colon and a port.
 const MAX_AUTHORITY: usize = 253 + 1 + 5;
@@ -13,13 +14,14 @@ const FOREIGN_NOMINATIONS: &[&[u8]] = &[b"host", b"x-forwarded-for", b"x-forward
 
 /// Checks a request and gives it its one form: the path is normalised, headers that could be mistaken for others are
 /// dropped. What is matched later is what is forwarded.
-pub(crate) fn admit(request: &mut RequestHeader) -> Result<(), Failure> {
+pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<(), Failure> {
+    head::check(request, &settings.head)?;
     if request.method == Method::TRACE || request.method == Method::CONNECT {
         return Err(Failure::MethodNotAllowed);
     }
     check_authority(request)?;
     normalize_target(request)?;
-    drop_ambiguous_headers(request);
+    drop_ambiguous_headers(request, settings);
     drop_unasked_upgrade(request);
     drop_foreign_nominations(request)?;
     join_cookies(request)
@@ -107,13 +109,19 @@ fn normalize_target(request: &mut RequestHeader) -> Result<(), Failure> {
     request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)
 }
 
-/// Drops headers with an underscore in their name, as nginx does: behind a CGI-like interface `X_Real_IP` and
-/// `X-Real-IP` are the same variable.
-fn drop_ambiguous_headers(request: &mut RequestHeader) {
-    if request.headers.keys().all(|name| !name.as_str().contains('_')) {
+/// Drops headers whose names nginx takes for invalid: those with an underscore, because behind a CGI-like interface
+/// `X_Real_IP` and `X-Real-IP` are the same variable, and those with other characters than letters, digits and dashes.
+fn drop_ambiguous_headers(request: &mut RequestHeader, settings: &Settings) {
+    if !settings.ignore_invalid_headers {
         return;
     }
-    let names: Vec<_> = request.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let is_valid =
+        |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'_' && settings.underscores_in_headers);
+    let is_ambiguous = |name: &http::HeaderName| !name.as_str().bytes().all(is_valid);
+    if !request.headers.keys().any(is_ambiguous) {
+        return;
+    }
+    let names: Vec<_> = request.headers.keys().filter(|name| is_ambiguous(name)).cloned().collect();
     for name in &names {
         request.remove_header(name);
     }
@@ -177,18 +185,18 @@ mod tests {
     #[test]
     fn the_host_of_a_request_is_one_host_with_or_without_a_port() {
         for host in ["a", "a.b:80", "a_b.c", "[::1]:8080", "[::1]", "a:", "", "A.", "192.0.2.1:1"] {
-            assert_eq!(admit(&mut request("GET", "/", &[("Host", host)])), Ok(()), "{host}");
+            assert_eq!(admit(&mut request("GET", "/", &[("Host", host)]), &Settings::default()), Ok(()), "{host}");
         }
         let long = "a".repeat(300);
         for host in ["a, b", "u@a", "a/x", "a b", "a:99999", "a:b", "[::1", "[]", "[a]x", "a:80:80", long.as_str()] {
-            let refused = admit(&mut request("GET", "/", &[("Host", host)]));
+            let refused = admit(&mut request("GET", "/", &[("Host", host)]), &Settings::default());
             assert_eq!(refused, Err(Failure::RequestMalformed), "{host}");
         }
-        assert!(admit(&mut request("GET", "/", &[])).is_err());
-        assert!(admit(&mut request("GET", "/", &[("Host", "a"), ("Host", "a")])).is_err());
+        assert!(admit(&mut request("GET", "/", &[]), &Settings::default()).is_err());
+        assert!(admit(&mut request("GET", "/", &[("Host", "a"), ("Host", "a")]), &Settings::default()).is_err());
         let mut old = request("GET", "/", &[]);
         old.set_version(Version::HTTP_10);
-        assert_eq!(admit(&mut old), Ok(()));
+        assert_eq!(admit(&mut old, &Settings::default()), Ok(()));
         assert_eq!(authority(&old), "");
     }
 
@@ -203,22 +211,25 @@ mod tests {
         ] {
             let method = if target == "*" { "OPTIONS" } else { "GET" };
             let mut request = request(method, target, &[("Host", "a")]);
-            assert_eq!(admit(&mut request), Ok(()), "{target}");
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(()), "{target}");
             assert_eq!(request.raw_path(), forwarded.as_bytes(), "{target}");
         }
         for target in ["/a%00", "/a%5cb", "/pub/..;/admin", "*"] {
-            assert!(admit(&mut request("GET", target, &[("Host", "a")])).is_err(), "{target}");
+            assert!(admit(&mut request("GET", target, &[("Host", "a")]), &Settings::default()).is_err(), "{target}");
         }
     }
 
     #[test]
     fn headers_with_an_underscore_and_tunnels_do_not_pass() {
         let mut with_underscore = request("GET", "/", &[("Host", "a"), ("X_Real_IP", "1"), ("X-Y", "2")]);
-        assert_eq!(admit(&mut with_underscore), Ok(()));
+        assert_eq!(admit(&mut with_underscore, &Settings::default()), Ok(()));
         assert!(!with_underscore.headers.contains_key("x_real_ip"));
         assert!(with_underscore.headers.contains_key("x-y"));
         for method in ["TRACE", "CONNECT"] {
-            assert_eq!(admit(&mut request(method, "/", &[("Host", "a")])), Err(Failure::MethodNotAllowed));
+            assert_eq!(
+                admit(&mut request(method, "/", &[("Host", "a")]), &Settings::default()),
+                Err(Failure::MethodNotAllowed)
+            );
         }
     }
     #[test]
@@ -230,7 +241,7 @@ mod tests {
             ("X-Forwarded-Proto", ""),
         ] {
             let mut request = request("GET", "/", &[("Host", "a"), ("Connection", named)]);
-            assert_eq!(admit(&mut request), Ok(()), "{named}");
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(()), "{named}");
             assert_eq!(request.headers["connection"], kept);
         }
     }
@@ -238,7 +249,7 @@ mod tests {
     #[test]
     fn pieces_of_a_cookie_become_one_field() {
         let mut request = request("GET", "/", &[("Host", "a"), ("Cookie", "a=1"), ("Cookie", "b=2")]);
-        assert_eq!(admit(&mut request), Ok(()));
+        assert_eq!(admit(&mut request, &Settings::default()), Ok(()));
         let cookies: Vec<_> = request.headers.get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
@@ -252,7 +263,7 @@ mod tests {
             let mut request =
                 request("GET", "/", &[("Host", "a"), ("Connection", connection), ("Upgrade", "websocket")]);
             request.set_version(version);
-            assert_eq!(admit(&mut request), Ok(()));
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(()));
             assert_eq!(request.headers.contains_key("upgrade"), is_kept, "{version:?} {connection}");
         }
     }

@@ -4,6 +4,8 @@
 //! (`main.rs` and `main/`) knows where a snapshot comes from.
 
 mod admin;
+mod answer;
+mod application;
 mod connection;
 mod connections;
 mod context;
@@ -11,8 +13,10 @@ mod failure;
 mod filter;
 mod framing;
 mod gate;
+mod head;
 mod listener;
 mod proxy;
+mod proxy_header;
 mod question;
 mod record;
 mod server;

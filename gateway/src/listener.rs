@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use routing::model::{ListenerKey, Protocol, Transport as ListenerTransport};
 use routing::{LiveRouting, Scheme};
 use rustls::sign::CertifiedKey;
@@ -17,9 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::application::Application;
 use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
 use crate::connections::Connections;
-use crate::proxy::Gateway;
+use crate::proxy_header;
 use crate::telemetry::Metrics;
 use crate::tls::{HandshakeError, TlsSetupError, TlsTerminator};
 
@@ -38,8 +38,8 @@ pub(crate) struct ListenerManager {
 pub(crate) struct Shared {
     /// Where the snapshot of the moment is.
     pub live: Arc<LiveRouting>,
-    /// Pingora's proxy. There is one, because it owns the upstream connections.
-    pub proxy: Arc<HttpProxy<Gateway>>,
+    /// What serves the connections.
+    pub application: Arc<Application>,
     /// All open connections.
     pub connections: Arc<Connections>,
     /// Counters.
@@ -215,15 +215,29 @@ async fn wait_until_true(value: &mut watch::Receiver<bool>) {
 }
 
 /// Serves one connection from its first byte to its last.
-async fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr) {
+async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr) {
     let shared = &acceptor.shared;
     let handle = shared.connections.open();
     // Answers are written when they are complete; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
-    let limits = Limits::of(shared.live.pin().settings());
+    let snapshot = shared.live.pin();
+    let settings = snapshot.settings();
+    let limits = Limits::of(settings);
+    let mut relayed = None;
+    if settings.use_proxy_protocol {
+        match proxy_header::read(&mut stream, settings.proxy_protocol_header_timeout).await {
+            // nginx demands the header of everybody, and believes it of `proxy-real-ip-cidr`.
+            Ok(ends) => relayed = ends.filter(|_| settings.trusted_proxies.contain(peer.ip())),
+            Err(error) => {
+                shared.metrics.proxy_header_failures.inc();
+                tracing::debug!(listener = %acceptor.key, %peer, %error, "no PROXY header");
+                return;
+            }
+        }
+    }
     let (io, scheme, server_name) = match &acceptor.tls {
         None => (Transport::plain(stream), Scheme::Http, None),
-        Some(tls) => match tls.accept(stream, limits.use_http2, limits.head).await {
+        Some(tls) => match tls.accept(stream, settings, limits.head).await {
             Ok(stream) => {
                 let server_name = stream.get_ref().1.server_name().map(Into::into);
                 (Transport::tls(stream), Scheme::Https, server_name)
@@ -236,8 +250,9 @@ async fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr) {
             }
         },
     };
-    let info = ConnectionInfo::new(acceptor.key, scheme, peer, server_name, handle);
+    let info = ConnectionInfo::new(acceptor.key, scheme, peer, relayed, server_name, handle);
+    drop(snapshot);
     let Ok(connection) = Connection::new(io, info, limits) else { return };
     // What comes back is a stream that Pingora will not use again.
-    drop(shared.proxy.process_new(Box::new(connection), &shared.shutdown).await);
+    drop(shared.application.process_new(Box::new(connection), &shared.shutdown).await);
 }

@@ -1,7 +1,7 @@
 //! The life of a request, in the order of Pingora's phases.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
+use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, decide};
 
+use crate::answer;
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
 use crate::failure::Failure;
@@ -62,16 +63,20 @@ impl ProxyHttp for Gateway {
         let Some(connection) = ConnectionInfo::of(session).map(Arc::clone) else {
             return Error::e_explain(ErrorType::InternalError, "connection without info");
         };
-        connection.handle.begin_request();
+        let n_requests = connection.handle.begin_request();
         // Requests that a client sends without waiting are answered one after the other (RFC 9112 section 9.3.2).
         session.set_pipelining_enabled(true);
         let snapshot = self.live.pin();
-        session.set_read_timeout(Some(snapshot.settings().client_body_timeout));
+        let settings = snapshot.settings();
+        session.set_read_timeout(Some(settings.client_body_timeout));
+        if n_requests >= settings.keep_alive_requests {
+            session.set_keepalive(None);
+        }
         context.connection = Some(Arc::clone(&connection));
         let received = session.req_header().raw_path().to_vec();
         let admitted = match connection.refusal.get() {
             Some(refusal) => Err(refusal.failure),
-            None => gate::admit(session.req_header_mut()),
+            None => gate::admit(session.req_header_mut(), settings),
         };
         if *session.req_header().raw_path() != *received {
             context.received_target = Some(received.into());
@@ -81,19 +86,25 @@ impl ProxyHttp for Gateway {
         context.request_id = request_id(session.req_header(), snapshot.settings().generate_request_id);
         let outcome = match admitted {
             Err(failure) => Step::Fail(failure),
+            Ok(()) if settings.blocks.contain(client.address, &session.req_header().headers) => {
+                Step::Fail(Failure::Forbidden)
+            }
             Ok(()) => {
                 let (step, is_guarded) = self.decide(&snapshot, session.req_header(), &connection, client, context);
+                let headers = &session.req_header().headers;
+                let sizes = context.rule.as_ref().map_or(Ok(()), |rule| filter::admit_body(&rule.rule.sizes, headers));
                 let rule = context.rule.as_ref().filter(|_| is_guarded);
-                let visitor = Visitor { client, headers: &session.req_header().headers };
-                match rule.and_then(|rule| rule.guards.as_ref()) {
-                    Some(guards) => match self.gatekeeper.admit(guards, &visitor).await {
+                let visitor = Visitor { client, headers };
+                match (sizes, rule.and_then(|rule| rule.guards.as_ref())) {
+                    (Err(failure), _) => Step::Fail(failure),
+                    (Ok(()), Some(guards)) => match self.gatekeeper.admit(guards, &visitor).await {
                         Ok(counted) => {
                             context.counted = counted;
                             step
                         }
                         Err(refusal) => Step::Refuse(refusal),
                     },
-                    None => step,
+                    (Ok(()), None) => step,
                 }
             }
         };
@@ -102,16 +113,20 @@ impl ProxyHttp for Gateway {
             Step::Proxy => Ok(false),
             Step::Fail(failure) => {
                 context.failure = Some(failure);
-                respond(session, context, failure, failure.keeps_connection()).await?;
+                answer::fail(session, context, failure, failure.keeps_connection()).await?;
                 Ok(true)
             }
             Step::Refuse(refusal) => {
-                refuse(session, refusal, context).await?;
+                let (failure, challenge) = match refusal {
+                    Refusal::Failure(failure) => (failure, None),
+                    Refusal::Challenge(challenge) => (Failure::Unauthorized, Some(challenge)),
+                };
+                context.failure = Some(failure);
+                answer::refuse(session, context, failure, challenge).await?;
                 Ok(true)
             }
             Step::Respond { status, body, location } => {
-                let header = answer_header(status, body.len(), location)?;
-                write_answer(session, context, header, body).await?;
+                answer::write(session, context, status, body, location).await?;
                 Ok(true)
             }
         }
@@ -187,36 +202,23 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        let Context {
-            connection: Some(connection),
-            snapshot: Some(snapshot),
-            client: Some(client),
-            rule: Some(rule),
-            route: Some(route),
-            request_id,
-            ..
-        } = context
-        else {
-            return Error::e_explain(ErrorType::InternalError, "request without a route");
-        };
         if request.version == Version::HTTP_2 {
             // Pingora passes no interim answer on from HTTP/2, which the client would wait for.
             answer_expectation(session).await?;
             request.remove_header(&header::EXPECT);
         }
-        filter::set_forwarded_headers(request, connection, *client, request_id.as_ref(), snapshot.settings())?;
-        filter::edit_request(rule, request)?;
-        if let Some(path) = &route.path {
-            let target = match request.uri.query() {
-                Some(query) => format!("{path}?{query}"),
-                None => path.clone(),
-            };
-            request.set_raw_path(target.as_bytes())?;
-        }
-        if let Some(host) = &route.host {
-            request.insert_header(header::HOST, &**host)?;
-        }
-        Ok(())
+        filter::prepare_request(session.req_header(), request, context)
+    }
+
+    /// Counts the body as it passes.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        filter::count_body(context, body.as_ref())
     }
 
     async fn upstream_response_filter(
@@ -231,7 +233,10 @@ impl ProxyHttp for Gateway {
             route.header_time = Some(route.attempt_began.elapsed());
             route.status = Some(response.status.as_u16());
         }
-        Ok(())
+        match &context.rule {
+            Some(rule) => filter::check_response_head(&rule.rule.sizes, response),
+            None => Ok(()),
+        }
     }
 
     /// Makes the answer that the client gets.
@@ -253,19 +258,38 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         filter::drop_hop_headers(response);
-        // `server-tokens` and `allow-backend-server-header` are off by default: nobody need know what runs here.
-        response.remove_header(&header::SERVER);
         let is_last = context.connection.as_ref().is_some_and(|connection| connection.handle.is_draining());
         if is_last && !response.status.is_informational() {
             // Pingora asks when a request begins, and this one may have begun before the drain.
             session.set_keepalive(None);
         }
-        match &context.rule {
-            Some(rule) => {
-                filter::edit_response(rule, response)?;
-                filter::mark_for_origin(rule, &session.req_header().headers, response)
-            }
-            None => Ok(()),
+        if let Some(snapshot) = &context.snapshot {
+            filter::hide_headers(snapshot.settings(), response);
+        }
+        if let Some(rule) = &context.rule {
+            filter::edit_response(rule, response)?;
+            filter::mark_for_origin(rule, &session.req_header().headers, response)?;
+        }
+        filter::mark_answer(context, session.req_header(), response)?;
+        if let Some(compression) = context.snapshot.as_ref().map(|snapshot| &snapshot.settings().compression)
+            && compression.is_on()
+        {
+            context.compressor = filter::compressor(compression, session.req_header(), response)?;
+        }
+        Ok(())
+    }
+
+    /// Compresses the answer where that was decided.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        match &mut context.compressor {
+            Some(compressor) => compressor.compress(body, end_of_stream).map(|()| None),
+            None => Ok(None),
         }
     }
 
@@ -279,6 +303,11 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         reused: bool,
     ) -> Box<Error> {
+        if matches!(error.etype(), ErrorType::Custom(_)) {
+            // What we found wrong ourselves is wrong everywhere.
+            error.set_retry(false);
+            return error;
+        }
         let is_repeatable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && session.response_written().is_none();
@@ -302,6 +331,8 @@ impl ProxyHttp for Gateway {
         let failure = match (refusal, error.etype()) {
             (Some(refusal), _) => refusal.failure,
             (None, kind) if *kind == NO_ENDPOINTS => Failure::NoEndpoints,
+            (None, kind) if *kind == filter::BODY_TOO_LARGE => Failure::BodyTooLarge,
+            (None, kind) if *kind == filter::RESPONSE_HEAD_TOO_LARGE => Failure::UpstreamHeadTooLarge,
             (None, _) => Failure::of_error(error),
         };
         context.failure = Some(failure);
@@ -310,7 +341,7 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
         // Pingora gives the connection up after an error that came this far: the client is to know.
-        let _ = respond(session, context, failure, false).await;
+        let _ = answer::fail(session, context, failure, false).await;
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 
@@ -360,20 +391,8 @@ impl Gateway {
         client: Client,
         context: &mut Context,
     ) -> (Step, bool) {
-        let view = RequestView {
-            method: &request.method,
-            authority: gate::authority(request),
-            path: request.uri.path(),
-            query: request.uri.query().unwrap_or_default(),
-            headers: &request.headers,
-            entropy: fastrand::u32(..),
-        };
-        let connection = ConnectionView {
-            listener: &connection.listener,
-            scheme: client.scheme,
-            client: client.address,
-            server_name: connection.server_name.as_deref(),
-        };
+        context.client = Some(client);
+        let (view, connection) = context.views(request, connection);
         let decision = decide(snapshot, &view, &connection);
         let is_guarded = decision.is_guarded();
         let step = match decision {
@@ -443,74 +462,6 @@ fn request_id(request: &RequestHeader, is_generated: bool) -> Option<HeaderValue
         return None;
     }
     HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).ok()
-}
-
-// === answers of the gateway itself ===
-
-fn failure_body(failure: Failure) -> Bytes {
-    let status = http::StatusCode::from_u16(failure.status()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    Bytes::from(format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default()))
-}
-
-fn answer_header(status: u16, length: usize, location: Option<String>) -> pingora::Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(status, Some(4))?;
-    if status != 204 {
-        header.insert_header("Content-Length", length)?;
-    }
-    if length > 0 {
-        header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
-    }
-    if let Some(location) = location {
-        header.insert_header("Location", location)?;
-    }
-    Ok(header)
-}
-
-/// Answers a request that did not get past the guards of its rule.
-async fn refuse(session: &mut Session, refusal: Refusal, context: &mut Context) -> pingora::Result<()> {
-    let (failure, challenge) = match refusal {
-        Refusal::Failure(failure) => (failure, None),
-        Refusal::Challenge(challenge) => (Failure::Unauthorized, Some(challenge)),
-    };
-    context.failure = Some(failure);
-    let body = failure_body(failure);
-    let mut header = answer_header(failure.status(), body.len(), None)?;
-    if let Some(challenge) = challenge {
-        header.insert_header(header::WWW_AUTHENTICATE, challenge)?;
-    }
-    write_answer(session, context, header, body).await
-}
-
-async fn respond(
-    session: &mut Session,
-    context: &Context,
-    failure: Failure,
-    keeps_connection: bool,
-) -> pingora::Result<()> {
-    if !keeps_connection {
-        session.set_keepalive(None);
-    }
-    let body = failure_body(failure);
-    let header = answer_header(failure.status(), body.len(), None)?;
-    write_answer(session, context, header, body).await
-}
-
-async fn write_answer(
-    session: &mut Session,
-    context: &Context,
-    mut header: ResponseHeader,
-    body: Bytes,
-) -> pingora::Result<()> {
-    if let Some(rule) = &context.rule {
-        // A script is to learn that it was refused, too.
-        filter::mark_for_origin(rule, &session.req_header().headers, &mut header)?;
-    }
-    let has_body = !body.is_empty() && session.req_header().method != http::Method::HEAD;
-    session.write_response_header(Box::new(header), !has_body).await?;
-    if has_body {
-        session.write_response_body(Some(body), true).await?;
-    }
-    Ok(())
 }
 
 /// Tells a client of HTTP/1.1 that waits with its body to send it (RFC 9110 section 10.1.1), once.

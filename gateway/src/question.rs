@@ -104,7 +104,7 @@ impl Question {
         {
             request.insert_header("Host", authority.as_str()).map_err(refused)?;
         }
-        gate::admit(&mut request).map_err(|failure| QuestionError::Refused(failure.status()))?;
+        gate::admit(&mut request, snapshot.settings()).map_err(|failure| QuestionError::Refused(failure.status()))?;
         let view = RequestView {
             method: &request.method,
             authority: gate::authority(&request),

@@ -2,11 +2,12 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use pingora::proxy::Session;
+use routing::model::LoggedRequests;
 
 use crate::context::{Context, Proxied};
 use crate::gate;
 use crate::proxy::protocol_name;
-use crate::telemetry::{AccessLog, AccessRecord, Outcome, UpstreamOutcome, UpstreamRecord};
+use crate::telemetry::{AccessLog, AccessRecord, Outcome, RequestDetails, UpstreamOutcome, UpstreamRecord};
 
 /// Counts a request for its rule, and writes its line.
 pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&AccessLog>) {
@@ -38,7 +39,11 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
             upstream,
         });
     }
-    let is_logged = !context.snapshot.as_ref().is_some_and(|snapshot| snapshot.settings().disable_access_log);
+    let Some(settings) = context.snapshot.as_ref().map(|snapshot| snapshot.settings()) else { return };
+    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
+    let is_logged = !settings.disable_access_log
+        && context.rule.as_ref().is_none_or(|rule| rule.rule.logged == LoggedRequests::All)
+        && !settings.skip_access_log.iter().any(|pattern| pattern.matches(target));
     let (Some(log), Some(client), true) = (access_log, &context.client, is_logged) else { return };
     let text = |name| {
         let value = request.headers.get(name).map(HeaderValue::as_bytes);
@@ -54,7 +59,7 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         None => (Some(request.method.as_str()), Some(&*target), Some(protocol_name(request.version))),
     };
     let origin = context.rule.as_ref().map(|rule| &rule.rule.origin);
-    log.log(&AccessRecord {
+    let record = AccessRecord {
         remote_addr: client.address,
         remote_user: "",
         method: method.unwrap_or_default(),
@@ -72,7 +77,18 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         upstream: context.route.as_ref().map(|route| upstream_record(route, session.upstream_body_bytes_received())),
         request_id: context.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         reason: context.failure.map_or("", |failure| failure.label()),
-    });
+        details: RequestDetails {
+            request_headers: &request.headers,
+            response_headers: session.response_written().map(|response| &response.headers),
+            response_head_bytes: session.response_written().map_or(0, |response| head_bytes(&response.headers)),
+            path: request.uri.path(),
+            query: request.uri.query().unwrap_or_default(),
+            scheme: client.scheme.as_str(),
+            port: context.connection.as_ref().map_or(0, |connection| connection.port()),
+            location: context.rule.as_ref().map_or("", |rule| &rule.rule.path),
+        },
+    };
+    log.log(&record, settings.log_format.as_deref());
 }
 
 fn upstream_record(route: &Proxied, response_length: usize) -> UpstreamRecord<'_> {
@@ -85,6 +101,8 @@ fn upstream_record(route: &Proxied, response_length: usize) -> UpstreamRecord<'_
         response_length,
         response_time: route.attempt_began.elapsed().as_secs_f64(),
         status: route.status,
+        connect_time: route.connect_time.map(|time| time.as_secs_f64()),
+        header_time: route.header_time.map(|time| time.as_secs_f64()),
     }
 }
 

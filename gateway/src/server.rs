@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::HttpServerOptions;
-use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use routing::LiveRouting;
 use tokio::net::TcpListener;
@@ -14,6 +13,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
+use crate::application::Application;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
 use crate::listener::{ListenError, ListenerManager, Shared};
@@ -27,11 +27,6 @@ const UPSTREAM_POOL: usize = 16_384;
 const MAX_ATTEMPTS: usize = 16;
 /// Descriptors that are kept back for logs, health checks, status and the resolver.
 const RESERVED_DESCRIPTORS: u64 = 128;
-/// Streams that one HTTP/2 connection of a client may have open: the default of ingress-nginx.
-const HTTP2_STREAMS: u32 = 128;
-/// Receive windows of HTTP/2, in bytes (Envoy's edge recommendation).
-const HTTP2_STREAM_WINDOW: u32 = 64 << 10;
-const HTTP2_CONNECTION_WINDOW: u32 = 1 << 20;
 /// A listener that could not be bound is tried again this often.
 const BIND_RETRY: Duration = Duration::from_secs(1);
 
@@ -123,8 +118,8 @@ impl Server {
         let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
         let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper);
         let shared = Arc::new(Shared {
+            application: Arc::new(Application::new(proxy(gateway, threads), Arc::clone(&live))),
             live,
-            proxy: Arc::new(proxy(gateway, threads)),
             connections: Arc::clone(&connections),
             metrics: Arc::clone(&metrics),
             shutdown: is_shutdown,
@@ -250,11 +245,6 @@ fn proxy(gateway: Gateway, threads: usize) -> pingora_proxy::HttpProxy<Gateway> 
     options.h2c = true;
     options.h2_idle_timeout = Some(Duration::from_secs(75));
     proxy.server_options = Some(options);
-    let mut http2 = default_h2_options();
-    http2.max_concurrent_streams(HTTP2_STREAMS);
-    http2.initial_window_size(HTTP2_STREAM_WINDOW);
-    http2.initial_connection_window_size(HTTP2_CONNECTION_WINDOW);
-    proxy.h2_options = Some(http2);
     proxy
 }
 

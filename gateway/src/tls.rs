@@ -5,13 +5,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use routing::model::ListenerKey;
-use routing::{CertificateChoice, LiveRouting};
-use rustls::ServerConfig;
+use routing::{CertificateChoice, CipherSuite, LiveRouting, Settings, TlsSettings, TlsVersions};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::cipher_suite;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::server::{
+    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache,
+};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -20,10 +25,25 @@ use tokio_rustls::server::TlsStream;
 pub(crate) const FAKE_CERTIFICATE_NAME: &str = "Penstock Fake Certificate";
 /// Sessions that can be resumed, over all hosts of a listener.
 const RESUMABLE_SESSIONS: usize = 20_480;
+/// The suites of TLS 1.3, of which none is weak.
+const TLS13_SUITES: [SupportedCipherSuite; 3] = [
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
 
-/// Terminates TLS on one listener. The certificates come from the snapshot of the moment; the rest stays, so that
-/// sessions can be resumed across changes.
+/// Terminates TLS on one listener. Certificates come from the snapshot of the moment; sessions can be resumed across
+/// changes of the settings.
 pub(crate) struct TlsTerminator {
+    resolver: Arc<CertificateResolver>,
+    sessions: Arc<ServerSessionMemoryCache>,
+    tickets: Arc<dyn ProducesTickets>,
+    configs: ArcSwap<Configs>,
+}
+
+/// What handshakes are done by, as long as the settings are these.
+struct Configs {
+    settings: TlsSettings,
     with_http2: Arc<ServerConfig>,
     without_http2: Arc<ServerConfig>,
 }
@@ -37,6 +57,9 @@ pub(crate) enum HandshakeError {
     /// The client did not speak TLS, or nothing that both sides speak.
     #[error("handshake: {0}")]
     Io(#[from] io::Error),
+    /// The settings ask for what the crypto provider does not offer.
+    #[error("TLS settings: {0}")]
+    Settings(#[from] rustls::Error),
 }
 
 /// Why TLS cannot be set up at all.
@@ -59,33 +82,31 @@ struct CertificateResolver {
 // === impl TlsTerminator ===
 
 impl TlsTerminator {
-    /// Sets up TLS 1.2 and 1.3 for a listener. `fake` is presented where there is no certificate at all.
+    /// Sets up TLS for a listener. `fake` is presented where there is no certificate at all.
     pub(crate) fn new(
         live: Arc<LiveRouting>,
         listener: ListenerKey,
         fake: Arc<CertifiedKey>,
     ) -> Result<Self, TlsSetupError> {
+        let settings = live.pin().settings().tls.clone();
         let resolver = Arc::new(CertificateResolver { live, listener, fake });
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.session_storage = ServerSessionMemoryCache::new(RESUMABLE_SESSIONS);
-        let mut without_http2 = config.clone();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        without_http2.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { with_http2: Arc::new(config), without_http2: Arc::new(without_http2) })
+        let sessions = ServerSessionMemoryCache::new(RESUMABLE_SESSIONS);
+        let tickets = rustls::crypto::ring::Ticketer::new()?;
+        let configs = Configs::new(settings, &resolver, &sessions, &tickets)?;
+        Ok(Self { resolver, sessions, tickets, configs: ArcSwap::from_pointee(configs) })
     }
 
     /// Does the handshake, in `limit` from the first byte to the last.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
-        use_http2: bool,
+        settings: &Settings,
         limit: Duration,
     ) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        let configs = self.configs(&settings.tls)?;
+        let config = if settings.use_http2 { &configs.with_http2 } else { &configs.without_http2 };
         let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let config = if use_http2 { &self.with_http2 } else { &self.without_http2 };
             start.into_stream(Arc::clone(config)).await
         };
         match tokio::time::timeout(limit, handshake).await {
@@ -93,13 +114,72 @@ impl TlsTerminator {
             Err(_) => Err(HandshakeError::Timeout),
         }
     }
+
+    /// The configurations for these settings: made anew when they have changed, which is rare.
+    fn configs(&self, settings: &TlsSettings) -> Result<Arc<Configs>, rustls::Error> {
+        let current = self.configs.load_full();
+        if current.settings == *settings {
+            return Ok(current);
+        }
+        let new = Arc::new(Configs::new(settings.clone(), &self.resolver, &self.sessions, &self.tickets)?);
+        self.configs.store(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+// === impl Configs ===
+
+impl Configs {
+    fn new(
+        settings: TlsSettings,
+        resolver: &Arc<CertificateResolver>,
+        sessions: &Arc<ServerSessionMemoryCache>,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, rustls::Error> {
+        let versions: &[&SupportedProtocolVersion] = match settings.versions {
+            TlsVersions::Tls12 => &[&TLS12],
+            TlsVersions::Tls13 => &[&TLS13],
+            TlsVersions::Both => &[&TLS13, &TLS12],
+        };
+        let ciphers = TLS13_SUITES.into_iter().chain(settings.ciphers.iter().map(|suite| supported(*suite)));
+        let provider = CryptoProvider { cipher_suites: ciphers.collect(), ..CryptoProvider::clone(&provider()) };
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(resolver) as _);
+        config.session_storage =
+            if settings.session_cache { Arc::clone(sessions) as _ } else { Arc::new(NoServerSessionStorage {}) };
+        if settings.session_tickets {
+            config.ticketer = Arc::clone(tickets);
+        } else if !settings.session_cache {
+            config.send_tls13_tickets = 0;
+        }
+        let mut without_http2 = config.clone();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        without_http2.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { settings, with_http2: Arc::new(config), without_http2: Arc::new(without_http2) })
+    }
+}
+
+fn supported(suite: CipherSuite) -> SupportedCipherSuite {
+    match suite {
+        CipherSuite::EcdheEcdsaAes128GcmSha256 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheEcdsaAes256GcmSha384 => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheEcdsaChacha20Poly1305 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::EcdheRsaAes128GcmSha256 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheRsaAes256GcmSha384 => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheRsaChacha20Poly1305 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
 }
 
 // === impl CertificateResolver ===
 
 impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        match self.live.pin().certificate(&self.listener, hello.server_name()) {
+        let snapshot = self.live.pin();
+        let is_refused = snapshot.settings().tls.reject_unknown_names;
+        if is_refused && !snapshot.has_host(&self.listener, hello.server_name()) {
+            return None;
+        }
+        match snapshot.certificate(&self.listener, hello.server_name()) {
             CertificateChoice::Host(certificate) | CertificateChoice::Default(Some(certificate)) => {
                 Some(Arc::clone(&certificate.key))
             }

@@ -42,6 +42,8 @@ fn route(number: usize, path: &str) -> Route {
         guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
+        logged: routing::model::LoggedRequests::All,
+        sizes: routing::model::SizeLimits::default(),
         upstream: Arc::default(),
     };
     let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };

@@ -41,7 +41,10 @@ pub use model::{Delta, Model};
 pub use networks::Networks;
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
 pub use request::{ConnectionView, RequestView, Scheme};
-pub use settings::{Settings, TrustedProxies};
+pub use settings::{
+    Blocks, CipherSuite, Coding, Compression, HeadLimits, HeaderText, HeaderTextError, LogEscape, LogFormat, LogPart,
+    LogVariable, Settings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
+};
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};
 pub use template::{Template, TemplateError};

@@ -79,6 +79,8 @@ mod tests {
             guards: None,
             backends: Vec::new(),
             fallback: None,
+            logged: crate::model::LoggedRequests::All,
+            sizes: crate::model::SizeLimits::default(),
             upstream: Arc::default(),
         };
         let matches = RouteMatch::path(PathMatch::Exact("/".into()));

@@ -96,6 +96,14 @@ impl Snapshot {
         default()
     }
 
+    /// Whether a host of the listener has this name: by itself or by a wildcard, not by standing for every name.
+    #[must_use]
+    pub fn has_host(&self, listener: &ListenerKey, server_name: Option<&str>) -> bool {
+        let Some(name) = server_name.and_then(HostName::new) else { return false };
+        let Some(table) = self.listener(listener) else { return false };
+        table.tls_hosts(name.as_str()).any(|host| !host.is_any())
+    }
+
     /// The certificates that hosts present, each host once, sorted by host.
     #[must_use]
     pub fn certificates(&self) -> Vec<(HostPattern, &CertificateRef, Arc<Certificate>)> {

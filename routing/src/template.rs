@@ -192,7 +192,7 @@ impl Variable {
 }
 
 /// Splits the name of a variable from what follows it.
-fn split_name(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_name(text: &str) -> Option<(&str, &str)> {
     if let Some(braced) = text.strip_prefix('{') {
         return braced.split_once('}').filter(|(name, _)| !name.is_empty());
     }

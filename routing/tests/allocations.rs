@@ -23,6 +23,8 @@ fn route(path: PathMatch) -> Route {
         guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
+        logged: routing::model::LoggedRequests::All,
+        sizes: routing::model::SizeLimits::default(),
         upstream: Arc::default(),
     };
     let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };

@@ -36,6 +36,8 @@ fn rule(filters: Vec<Filter>, backends: Vec<WeightedBackend>) -> Arc<Rule> {
         guards: None,
         backends,
         fallback: None,
+        logged: routing::model::LoggedRequests::All,
+        sizes: routing::model::SizeLimits::default(),
         upstream: Arc::default(),
     })
 }

@@ -235,6 +235,8 @@ fn route(number: usize, spec: &Spec) -> Route {
         guards: None,
         backends: vec![WeightedBackend::only(backend)],
         fallback: None,
+        logged: routing::model::LoggedRequests::All,
+        sizes: routing::model::SizeLimits::default(),
         upstream: Arc::default(),
     };
     let order = if spec.is_gateway_api { Order::GatewayApi } else { Order::Ingress };

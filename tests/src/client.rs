@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -260,11 +260,17 @@ pub struct ShownCertificate(Mutex<Option<Vec<u8>>>);
 /// A configuration that believes every server and notes the certificate that it showed.
 #[must_use]
 pub fn insecure_config() -> (ClientConfig, Arc<ShownCertificate>) {
+    insecure_config_of(rustls::ALL_VERSIONS)
+}
+
+/// The same for a client of some versions of TLS only.
+#[must_use]
+pub fn insecure_config_of(versions: &[&'static SupportedProtocolVersion]) -> (ClientConfig, Arc<ShownCertificate>) {
     let shown = Arc::new(ShownCertificate(Mutex::new(None)));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Credulous { provider: Arc::clone(&provider), shown: Arc::clone(&shown) });
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -124,3 +124,12 @@ pub fn config_map(name: &str, data: &[(&str, &str)]) -> String {
     }
     text
 }
+
+/// The ConfigMap with the global settings, for the flag [`SETTINGS`].
+#[must_use]
+pub fn settings(keys: &[(&str, &str)]) -> String {
+    config_map("settings", keys)
+}
+
+/// The flag that names the ConfigMap of [`settings`].
+pub const SETTINGS: &str = "--configmap=default/settings";

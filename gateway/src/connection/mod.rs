@@ -11,7 +11,7 @@ mod transport;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -30,15 +30,19 @@ use pingora::protocols::{
     UniqueIDType,
 };
 use routing::model::ListenerKey;
-use routing::{Scheme, Settings};
-use tokio::io::AsyncWrite;
+use routing::{HeadLimits, Scheme, Settings};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::connections::{ConnectionHandle, Phase};
 use crate::failure::Failure;
 use crate::framing::Framer;
+use crate::proxy_header::RelayedEnds;
 use timer::Timer;
 pub(crate) use transport::Transport;
+
+/// How long a client that was refused in the middle of what it sends may go on sending.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What is known about a connection. Every request on it shares this.
 #[derive(Debug)]
@@ -49,10 +53,12 @@ pub(crate) struct ConnectionInfo {
     pub scheme: Scheme,
     /// The other end of the socket.
     pub peer: SocketAddr,
-    /// Its address as header fields have it.
-    pub peer_address: HeaderValue,
-    /// The port of the listener as header fields have it.
-    pub port: HeaderValue,
+    /// The ends of the connection that the peer relays, where it is trusted to say so in a PROXY header.
+    pub relayed: Option<RelayedEnds>,
+    /// The address of the sender as header fields have it.
+    pub sender_address: HeaderValue,
+    /// The port that the sender connected to as header fields have it.
+    pub port_text: HeaderValue,
     /// The host that the TLS client asked for.
     pub server_name: Option<Box<str>>,
     /// The connection among all others.
@@ -79,6 +85,8 @@ pub(crate) struct Limits {
     pub idle: Duration,
     /// For a write to make progress.
     pub write: Duration,
+    /// For the size of a head.
+    pub sizes: HeadLimits,
     /// Whether HTTP/2 is spoken at all.
     pub use_http2: bool,
 }
@@ -118,17 +126,21 @@ impl ConnectionInfo {
         listener: ListenerKey,
         scheme: Scheme,
         peer: SocketAddr,
+        relayed: Option<RelayedEnds>,
         server_name: Option<Box<str>>,
         handle: ConnectionHandle,
     ) -> Self {
-        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        let sender = relayed.map_or(peer, |relayed| relayed.client).ip();
+        let address = HeaderValue::try_from(sender.to_canonical().to_string());
+        let port = relayed.map_or(listener.address, |relayed| relayed.server).port();
         Self {
             listener,
             scheme,
             peer,
+            relayed,
             // The text of an address is a header value.
-            peer_address: address.unwrap_or(const { HeaderValue::from_static("") }),
-            port: HeaderValue::from(listener.address.port()),
+            sender_address: address.unwrap_or(const { HeaderValue::from_static("") }),
+            port_text: HeaderValue::from(port),
             server_name,
             handle,
             refusal: OnceLock::new(),
@@ -140,6 +152,18 @@ impl ConnectionInfo {
     pub(crate) fn of(session: &pingora::proxy::Session) -> Option<&Arc<Self>> {
         let digest = session.digest()?.proxy_digest.as_ref()?;
         digest.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// Who sent the requests, as far as the connection tells: the client of a PROXY header, else the peer.
+    #[must_use]
+    pub(crate) fn sender(&self) -> IpAddr {
+        self.relayed.map_or(self.peer, |relayed| relayed.client).ip().to_canonical()
+    }
+
+    /// The port that the sender connected to.
+    #[must_use]
+    pub(crate) fn port(&self) -> u16 {
+        self.relayed.map_or(self.listener.address, |relayed| relayed.server).port()
     }
 }
 
@@ -153,6 +177,7 @@ impl Limits {
             head: settings.client_header_timeout,
             idle: settings.keep_alive,
             write: settings.client_body_timeout,
+            sizes: settings.head,
             use_http2: settings.use_http2,
         }
     }
@@ -177,9 +202,9 @@ impl Connection {
         let framer = match io.alpn() {
             Some(ALPN::H2) => {
                 info.handle.set_phase(Phase::Http2);
-                Framer::raw()
+                Framer::raw(limits.sizes)
             }
-            _ => Framer::new(),
+            _ => Framer::new(limits.sizes),
         };
         Ok(Self {
             io,
@@ -252,6 +277,12 @@ impl Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The connection is given up either way.
         let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+        if self.info.handle.lingers() {
+            // What a client still sends would reset the connection, and the answer with it (nginx `lingering_close`).
+            let mut scratch = [0; 4096];
+            let rest = async { while self.io.pin().read(&mut scratch).await.is_ok_and(|n_read| n_read > 0) {} };
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        }
     }
 }
 

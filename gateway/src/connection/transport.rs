@@ -81,6 +81,6 @@ impl AsRawFd for Transport {
     }
 }
 
-pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}

@@ -11,15 +11,22 @@ use crate::connection::ConnectionInfo;
 use crate::context::Client;
 use crate::gate;
 
-/// Finds out who the client is: the peer of the connection, or, behind trusted proxies and with
-/// `use-forwarded-headers`, the last address of the chain that is not one of them (nginx `real_ip_recursive`).
+/// Finds out who the client is: the sender of the connection, or, behind trusted proxies and with
+/// `use-forwarded-headers` or `enable-real-ip`, the last address of the chain that is not one of them (nginx
+/// `real_ip_recursive`).
 #[must_use]
 pub(crate) fn client_of(connection: &ConnectionInfo, headers: &HeaderMap, settings: &Settings) -> Client {
-    let peer = connection.peer.ip().to_canonical();
-    if !settings.use_forwarded_headers || !settings.trusted_proxies.contain(peer) {
-        return Client { address: peer, scheme: connection.scheme, is_forwarded: false };
+    let sender = connection.sender();
+    // A load balancer that ends TLS tells it by the port only.
+    let scheme = match connection.relayed {
+        Some(relayed) if relayed.server.port() == 443 => Scheme::Https,
+        _ => connection.scheme,
+    };
+    let Settings { use_forwarded_headers, enable_real_ip, .. } = *settings;
+    if !(use_forwarded_headers || enable_real_ip) || !settings.trusted_proxies.contain(sender) {
+        return Client { address: sender, scheme, is_forwarded: false };
     }
-    let mut address = peer;
+    let mut address = sender;
     let chain = headers.get_all(&settings.forwarded_for_header).iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<&str> = chain.flat_map(|value| value.split(',')).map(str::trim).collect();
     for hop in hops.iter().rev() {
@@ -31,11 +38,11 @@ pub(crate) fn client_of(connection: &ConnectionInfo, headers: &HeaderMap, settin
         }
     }
     let scheme = match text(headers, "x-forwarded-proto") {
-        Some("https") => Scheme::Https,
-        Some("http") => Scheme::Http,
-        _ => connection.scheme,
+        Some("https") if use_forwarded_headers => Scheme::Https,
+        Some("http") if use_forwarded_headers => Scheme::Http,
+        _ => scheme,
     };
-    Client { address, scheme, is_forwarded: true }
+    Client { address, scheme, is_forwarded: use_forwarded_headers }
 }
 
 /// Sets the forwarded headers on the request that goes to the upstream.
@@ -48,19 +55,19 @@ pub(crate) fn set_forwarded_headers(
 ) -> pingora::Result<()> {
     let received_for = joined(&request.headers, &settings.forwarded_for_header)?;
     let received_host = request.headers.get("x-forwarded-host").cloned();
-    let address = match client.is_forwarded {
-        true => HeaderValue::try_from(client.address.to_string()).map_err(internal)?,
-        false => connection.peer_address.clone(),
+    let address = match client.address == connection.sender() {
+        true => connection.sender_address.clone(),
+        false => HeaderValue::try_from(client.address.to_string()).map_err(internal)?,
     };
     let outer_host = received_host.as_ref().filter(|_| client.is_forwarded).and_then(first_host);
     let host = match &outer_host {
         Some(host) => host.clone(),
         None => HeaderValue::try_from(gate::authority(request)).map_err(internal)?,
     };
-    let port = forwarded_value(request, client, "x-forwarded-port").unwrap_or_else(|| connection.port.clone());
+    let port = forwarded_value(request, client, "x-forwarded-port").unwrap_or_else(|| connection.port_text.clone());
     let scheme = HeaderValue::from_static(client.scheme.as_str());
     let forwarded_for = match (&received_for, client.is_forwarded && settings.compute_full_forwarded_for) {
-        (Some(chain), true) => appended(chain, connection.peer.ip())?,
+        (Some(chain), true) => appended(chain, connection.sender())?,
         _ => address.clone(),
     };
     request.insert_header("X-Real-IP", address)?;
@@ -121,10 +128,10 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> pingora::Result<Option<Head
     HeaderValue::try_from(list).map_err(internal).map(Some)
 }
 
-fn appended(chain: &HeaderValue, peer: IpAddr) -> pingora::Result<HeaderValue> {
+fn appended(chain: &HeaderValue, sender: IpAddr) -> pingora::Result<HeaderValue> {
     let mut value = chain.as_bytes().to_vec();
     value.extend_from_slice(b", ");
-    value.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    value.extend_from_slice(sender.to_string().as_bytes());
     HeaderValue::try_from(value).map_err(internal)
 }
 
@@ -143,10 +150,15 @@ mod tests {
 
     use super::*;
     use crate::connections::Connections;
+    use crate::proxy_header::RelayedEnds;
 
     fn connection(peer: &str) -> ConnectionInfo {
+        relayed_connection(peer, None)
+    }
+
+    fn relayed_connection(peer: &str, relayed: Option<RelayedEnds>) -> ConnectionInfo {
         let listener = ListenerKey::tcp(([0, 0, 0, 0], 80).into());
-        ConnectionInfo::new(listener, Scheme::Http, peer.parse().unwrap(), None, Connections::new().open())
+        ConnectionInfo::new(listener, Scheme::Http, peer.parse().unwrap(), relayed, None, Connections::new().open())
     }
 
     fn settings(trusted: &str) -> Settings {
@@ -180,6 +192,31 @@ mod tests {
             let client = client_of(&connection(peer), &request.headers, &settings);
             assert_eq!(client.address.to_string(), expected, "{peer} {chain}");
         }
+    }
+
+    #[test]
+    fn the_client_of_a_proxy_header_sends_the_requests() {
+        let relayed =
+            RelayedEnds { client: "192.0.2.7:5".parse().unwrap(), server: "198.51.100.2:443".parse().unwrap() };
+        let connection = relayed_connection("10.0.0.1:1", Some(relayed));
+        let request = request(&[("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "http")]);
+        for (trusted, expected, scheme) in [
+            // Its own word about others counts where it is trusted itself.
+            ("10.0.0.0/8", "192.0.2.7", Scheme::Https),
+            ("192.0.2.0/24", "203.0.113.9", Scheme::Http),
+        ] {
+            let client = client_of(&connection, &request.headers, &settings(trusted));
+            assert_eq!((client.address.to_string().as_str(), client.scheme), (expected, scheme), "{trusted}");
+        }
+    }
+
+    #[test]
+    fn real_ip_believes_the_address_and_nothing_else() {
+        let settings = Settings { use_forwarded_headers: false, enable_real_ip: true, ..settings("10.0.0.0/8") };
+        let request = request(&[("X-Forwarded-For", "192.0.2.9"), ("X-Forwarded-Proto", "https")]);
+        let client = client_of(&connection("10.0.0.1:1"), &request.headers, &settings);
+        assert_eq!(client.address.to_string(), "192.0.2.9");
+        assert_eq!((client.scheme, client.is_forwarded), (Scheme::Http, false));
     }
 
     #[test]

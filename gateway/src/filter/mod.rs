@@ -1,15 +1,25 @@
 //! What is done to requests and answers on their way.
 
 mod access;
+mod answer;
 mod basic;
 mod cache;
+mod compression;
 mod cors;
 mod forwarded;
 mod headers;
 mod limits;
+mod request;
+mod sizes;
 
 pub(crate) use access::{Gatekeeper, Refusal, Visitor};
+pub(crate) use answer::{hide_headers, mark_answer};
+pub(crate) use compression::{Compressor, compressor};
 pub(crate) use cors::mark as mark_for_origin;
-pub(crate) use forwarded::{client_of, set_forwarded_headers};
-pub(crate) use headers::{drop_hop_headers, edit_request, edit_response};
+pub(crate) use forwarded::client_of;
+use forwarded::set_forwarded_headers;
+use headers::edit_request;
+pub(crate) use headers::{drop_hop_headers, edit_response};
 pub(crate) use limits::Counted;
+pub(crate) use request::prepare_request;
+pub(crate) use sizes::{BODY_TOO_LARGE, RESPONSE_HEAD_TOO_LARGE, admit_body, check_response_head, count_body};

@@ -1,12 +1,11 @@
-//! The head of a request: request line and fields (RFC 9112 sections 2 to 6), with limits.
+//! The head of a request: request line and fields (RFC 9112 sections 2 to 6), within the limits of the settings: 414 for
+//! the target (RFC 9110 section 15.5.15), 431 for the rest (RFC 6585 section 5).
+
+use routing::HeadLimits;
 
 use super::Body;
 
-/// The longest target of a request, in bytes; beyond it 414 (RFC 9110 section 15.5.15).
-const MAX_TARGET: usize = 8 * 1024;
-/// The largest head in bytes; beyond it 431 (RFC 6585 section 5).
-const MAX_HEAD: usize = 60 * 1024;
-/// The most fields of a head, and of a trailer section.
+/// The most fields of a trailer section.
 pub(super) const MAX_FIELDS: usize = 128;
 /// The longest method; the registered ones have at most 17 bytes.
 const MAX_METHOD: usize = 32;
@@ -32,6 +31,7 @@ pub(crate) enum Violation {
 /// Reads a head line by line, as the lines come.
 #[derive(Debug)]
 pub(super) struct HeadReader {
+    limits: HeadLimits,
     /// Where the line begins that is not complete yet.
     line: usize,
     /// How far that line was looked at.
@@ -50,8 +50,17 @@ enum RequestLine {
 }
 
 impl HeadReader {
-    pub(super) fn new() -> Self {
-        Self { line: 0, scanned: 0, request_line: None, n_empty_lines: 0, n_fields: 0, length: None, is_chunked: false }
+    pub(super) fn new(limits: HeadLimits) -> Self {
+        Self {
+            limits,
+            line: 0,
+            scanned: 0,
+            request_line: None,
+            n_empty_lines: 0,
+            n_fields: 0,
+            length: None,
+            is_chunked: false,
+        }
     }
 
     /// Reads a head from its first byte, with more bytes at each call. Returns its length and the kind of its body once
@@ -66,12 +75,12 @@ impl HeadReader {
             let end = self.scanned + end;
             let line = bytes[self.line..end].strip_suffix(b"\r").ok_or(Violation::Malformed)?;
             (self.line, self.scanned) = (end + 1, end + 1);
-            if end >= MAX_HEAD {
+            if end >= self.limits.head {
                 return Err(self.too_large());
             }
             match self.request_line {
                 None if line.is_empty() && self.n_empty_lines < MAX_EMPTY_LINES => self.n_empty_lines += 1,
-                None => self.request_line = Some(request_line(line)?),
+                None => self.request_line = Some(request_line(line, self.limits.target)?),
                 Some(version) if line.is_empty() => return Ok(Some((end + 1, self.body(version)?))),
                 Some(_) => self.field(line)?,
             }
@@ -79,8 +88,8 @@ impl HeadReader {
     }
 
     fn check_size(&self, bytes: &[u8]) -> Result<(), Violation> {
-        let is_target_too_long = self.request_line.is_none() && bytes.len() > MAX_TARGET + MAX_METHOD + 16;
-        if is_target_too_long || bytes.len() > MAX_HEAD { Err(self.too_large()) } else { Ok(()) }
+        let is_target_too_long = self.request_line.is_none() && bytes.len() > self.limits.target + MAX_METHOD + 16;
+        if is_target_too_long || bytes.len() > self.limits.head { Err(self.too_large()) } else { Ok(()) }
     }
 
     fn too_large(&self) -> Violation {
@@ -89,7 +98,7 @@ impl HeadReader {
 
     fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
         self.n_fields += 1;
-        if self.n_fields > MAX_FIELDS {
+        if self.n_fields > self.limits.headers || line.len() > self.limits.header_line {
             return Err(Violation::HeadTooLarge);
         }
         let (name, value) = field(line)?;
@@ -120,12 +129,12 @@ impl HeadReader {
 }
 
 /// `method SP request-target SP HTTP-version` (RFC 9112 section 3), the target in visible ASCII without a fragment.
-fn request_line(line: &[u8]) -> Result<RequestLine, Violation> {
+fn request_line(line: &[u8], max_target: usize) -> Result<RequestLine, Violation> {
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(Violation::Malformed);
     };
-    if target.len() > MAX_TARGET {
+    if target.len() > max_target {
         return Err(Violation::TargetTooLong);
     }
     let is_method = !method.is_empty() && method.len() <= MAX_METHOD && method.iter().all(|byte| is_token(*byte));

@@ -10,11 +10,16 @@ mod head;
 pub(crate) use head::Violation;
 
 use chunked::Chunked;
+use routing::HeadLimits;
+
 use head::HeadReader;
 
 /// Where the messages of a connection begin and end.
 #[derive(Debug)]
-pub(crate) struct Framer(State);
+pub(crate) struct Framer {
+    state: State,
+    limits: HeadLimits,
+}
 
 #[derive(Debug)]
 enum State {
@@ -41,36 +46,36 @@ enum Body {
 impl Framer {
     /// At the start of a connection that speaks HTTP/1.
     #[must_use]
-    pub(crate) fn new() -> Self {
-        Self(State::Head(HeadReader::new()))
+    pub(crate) fn new(limits: HeadLimits) -> Self {
+        Self { state: State::Head(HeadReader::new(limits)), limits }
     }
 
     /// For a connection that speaks something else.
     #[must_use]
-    pub(crate) fn raw() -> Self {
-        Self(State::Raw)
+    pub(crate) fn raw(limits: HeadLimits) -> Self {
+        Self { state: State::Raw, limits }
     }
 
     /// From now on bytes pass as they are.
     pub(crate) fn set_raw(&mut self) {
-        self.0 = State::Raw;
+        self.state = State::Raw;
     }
 
     /// Whether bytes pass as they are.
     #[must_use]
     pub(crate) fn is_raw(&self) -> bool {
-        matches!(self.0, State::Raw)
+        matches!(self.state, State::Raw)
     }
 
     /// Whether a request was read to its end and the next one has not begun.
     #[must_use]
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.0, State::Done)
+        matches!(self.state, State::Done)
     }
 
     /// The request was answered: the next one may begin.
     pub(crate) fn begin_next(&mut self) {
-        self.0 = State::Head(HeadReader::new());
+        self.state = State::Head(HeadReader::new(self.limits));
     }
 
     /// Reads what has come, and tells how many bytes of it may pass. Bytes that may not are given again, with what came
@@ -83,13 +88,13 @@ impl Framer {
         let mut admitted = 0;
         loop {
             let rest = &bytes[admitted..];
-            match &mut self.0 {
+            match &mut self.state {
                 State::Raw => return Ok(bytes.len()),
                 State::Done => return Ok(admitted),
                 State::Head(reader) => {
                     let Some((length, body)) = reader.read(rest)? else { return Ok(admitted) };
                     admitted += length;
-                    self.0 = match body {
+                    self.state = match body {
                         Body::None | Body::Length(0) => State::Done,
                         Body::Length(length) => State::Length(length),
                         Body::Chunked => State::Chunked(Chunked::new()),
@@ -102,7 +107,7 @@ impl Framer {
                     if *left > 0 {
                         return Ok(admitted);
                     }
-                    self.0 = State::Done;
+                    self.state = State::Done;
                 }
                 State::Chunked(chunked) => {
                     let (n, is_complete) = chunked.read(rest)?;
@@ -110,7 +115,7 @@ impl Framer {
                     if !is_complete {
                         return Ok(admitted);
                     }
-                    self.0 = State::Done;
+                    self.state = State::Done;
                 }
             }
         }
@@ -123,7 +128,7 @@ mod tests {
 
     /// Gives the bytes in pieces of `size` and returns what passed, or the violation.
     fn passed(bytes: &[u8], size: usize) -> Result<Vec<u8>, Violation> {
-        let mut framer = Framer::new();
+        let mut framer = Framer::new(HeadLimits::default());
         let (mut held, mut passed) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(size) {
             held.extend_from_slice(piece);

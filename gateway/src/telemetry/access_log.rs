@@ -9,8 +9,11 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use http::HeaderMap;
+use routing::LogFormat;
 use serde::Serialize;
 
+use super::log_line::formatted_line;
 use super::time;
 
 /// Lines that may wait for the writer.
@@ -83,6 +86,30 @@ pub struct AccessRecord<'a> {
     pub request_id: &'a str,
     /// Why the gateway answered by itself.
     pub reason: &'a str,
+    /// What only formats of the settings ask for.
+    #[serde(skip)]
+    pub details: RequestDetails<'a>,
+}
+
+/// What only formats of the settings ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestDetails<'a> {
+    /// The header fields of the request.
+    pub request_headers: &'a HeaderMap,
+    /// The header fields of the answer.
+    pub response_headers: Option<&'a HeaderMap>,
+    /// The length of its head.
+    pub response_head_bytes: usize,
+    /// The normalised path.
+    pub path: &'a str,
+    /// The query.
+    pub query: &'a str,
+    /// The scheme of the client.
+    pub scheme: &'a str,
+    /// The port that it connected to.
+    pub port: u16,
+    /// The path of the rule.
+    pub location: &'a str,
 }
 
 /// What is known about the upstream of a request.
@@ -102,6 +129,12 @@ pub struct UpstreamRecord<'a> {
     pub response_time: f64,
     /// Status of its answer; `None` when there was none.
     pub status: Option<u16>,
+    /// Seconds until it was connected.
+    #[serde(skip)]
+    pub connect_time: Option<f64>,
+    /// Seconds until the head of its answer was there.
+    #[serde(skip)]
+    pub header_time: Option<f64>,
 }
 
 // === impl AccessLog ===
@@ -126,11 +159,12 @@ impl AccessLog {
         Ok(Self { format, queue, writer: thread.thread().clone() })
     }
 
-    /// Logs a request. Costs a formatting and no system call.
-    pub fn log(&self, record: &AccessRecord<'_>) {
-        let line = match self.format {
-            AccessLogFormat::Text => text_line(record),
-            AccessLogFormat::Json => json_line(record),
+    /// Logs a request, as text in `format` if there is one. Costs a formatting and no system call.
+    pub fn log(&self, record: &AccessRecord<'_>, format: Option<&LogFormat>) {
+        let line = match (self.format, format) {
+            (AccessLogFormat::Text, None) => text_line(record),
+            (AccessLogFormat::Text, Some(format)) => formatted_line(format, record),
+            (AccessLogFormat::Json, _) => json_line(record),
         };
         if !self.queue.push(line) {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
@@ -279,7 +313,7 @@ fn push_or_dash(line: &mut String, value: &str) {
 }
 
 /// nginx's escaping: what could end a field or a line, or reach a terminal, is written in hexadecimal.
-fn push_escaped(line: &mut String, value: &str) {
+pub(super) fn push_escaped(line: &mut String, value: &str) {
     let value = cut(value);
     if value.bytes().all(is_plain) {
         line.push_str(value);
@@ -298,7 +332,7 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
-fn cut(value: &str) -> &str {
+pub(super) fn cut(value: &str) -> &str {
     let mut end = value.len().min(MAX_FIELD);
     while !value.is_char_boundary(end) {
         end -= 1;
@@ -310,6 +344,12 @@ fn cut(value: &str) -> &str {
 mod tests {
     use super::*;
     use routing::model::PortRef;
+
+    static HEADERS: std::sync::OnceLock<HeaderMap> = std::sync::OnceLock::new();
+
+    fn headers() -> HeaderMap {
+        [(http::header::ACCEPT, http::HeaderValue::from_static("a/\"b\""))].into_iter().collect()
+    }
 
     fn record() -> AccessRecord<'static> {
         AccessRecord {
@@ -335,9 +375,21 @@ mod tests {
                 response_length: 5,
                 response_time: 0.001,
                 status: Some(200),
+                connect_time: Some(0.0),
+                header_time: Some(0.001),
             }),
             request_id: "abc",
             reason: "",
+            details: RequestDetails {
+                request_headers: HEADERS.get_or_init(headers),
+                response_headers: None,
+                response_head_bytes: 20,
+                path: "/x",
+                query: "y=1",
+                scheme: "https",
+                port: 443,
+                location: "/",
+            },
         }
     }
 
@@ -351,6 +403,25 @@ mod tests {
             after,
             " \"GET /x?y=1 HTTP/1.1\" 200 5 \"-\" \"curl/8\" 80 0.001 [default-web-80] [] 10.0.0.1:8080 5 0.001 200 abc\n"
         );
+    }
+
+    #[test]
+    fn a_format_of_the_settings_is_filled_in_as_nginx_fills_it_in() {
+        use routing::LogEscape::{Default, Json};
+        for (format, escape, expected) in [
+            ("$remote_addr [$proxy_upstream_name] $status", Default, "192.0.2.1 [default-web-80] 200"),
+            ("\"$request\" $request_uri $uri $args", Default, "\"GET /x?y=1 HTTP/1.1\" /x?y=1 /x y=1"),
+            ("$request_time $upstream_response_time ${upstream_addr}x", Default, "0.001 0.001 10.0.0.1:8080x"),
+            ("$http_accept|$http_none|$remote_user", Default, "a/\\x22b\\x22|-|-"),
+            ("{\"a\":\"$http_accept\",\"n\":\"$http_none\"}", Json, "{\"a\":\"a/\\\"b\\\"\",\"n\":\"\"}"),
+            ("$namespace/$ingress_name $service_name:$service_port $scheme", Default, "default/web web:80 https"),
+        ] {
+            let format = LogFormat::parse(format, escape).unwrap();
+            assert_eq!(formatted_line(&format, &record()), format!("{expected}\n"));
+        }
+        for unknown in ["$nothing", "$", "$http_authorization", "$http_cookie", "$sent_http_set_cookie"] {
+            assert_eq!(LogFormat::parse(unknown, Default), None, "{unknown}");
+        }
     }
 
     #[test]
@@ -390,7 +461,7 @@ mod tests {
         let log = AccessLog::start(AccessLogFormat::Text, Stuck(stuck)).unwrap();
         let long = "\u{1}".repeat(MAX_FIELD);
         for _ in 0..4096 {
-            log.log(&AccessRecord { target: &long, ..record() });
+            log.log(&AccessRecord { target: &long, ..record() }, None);
         }
         assert!(log.n_dropped() > 1000, "{} lines of 16 KiB were lost", log.n_dropped());
         assert!(log.queue.n_bytes.load(Ordering::Relaxed) <= QUEUE_BYTES);
@@ -409,7 +480,7 @@ mod tests {
         }
         let log = AccessLog::start(AccessLogFormat::Text, Broken).unwrap();
         for _ in 0..1000 {
-            log.log(&record());
+            log.log(&record(), None);
         }
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while log.n_dropped() < 1000 {

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub accept_errors: IntCounter,
     /// TLS handshakes that failed, by reason.
     pub handshake_failures: IntCounterVec,
+    /// Connections closed because they did not begin with the PROXY header that they must begin with.
+    pub proxy_header_failures: IntCounter,
     /// Connections to upstreams that a request used, by whether they were new.
     pub upstream_connections: UpstreamConnections,
 }
@@ -101,6 +103,11 @@ impl Metrics {
                 "penstock_tls_handshake_failures_total",
                 "TLS handshakes with clients that failed, by reason",
                 "reason",
+            )?,
+            proxy_header_failures: counter(
+                &registry,
+                "penstock_proxy_header_failures_total",
+                "Connections closed for want of a PROXY header",
             )?,
             upstream_connections: UpstreamConnections {
                 new: upstream.with_label_values(&["new"]),

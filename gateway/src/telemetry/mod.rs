@@ -2,12 +2,13 @@
 
 mod access_log;
 mod histogram;
+mod log_line;
 mod metrics;
 mod process;
 mod routes;
 mod time;
 
 pub use access_log::{AccessLog, AccessLogFormat};
-pub(crate) use access_log::{AccessRecord, UpstreamRecord};
+pub(crate) use access_log::{AccessRecord, RequestDetails, UpstreamRecord};
 pub use metrics::{Metrics, PodIdentity};
 pub(crate) use routes::{Outcome, RouteLabels, RouteMetrics, UpstreamOutcome};

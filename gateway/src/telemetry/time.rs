@@ -24,9 +24,22 @@ pub(super) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
+/// Milliseconds since 1970.
+pub(super) fn unix_milliseconds() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis())
+}
+
+/// A time in nginx's `$time_iso8601` form, in UTC: `2026-11-21T03:13:09+00:00`.
+pub(super) fn iso8601(unix: u64) -> String {
+    timestamp(unix).strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
+}
+
+fn timestamp(unix: u64) -> jiff::Timestamp {
+    i64::try_from(unix).ok().and_then(|second| jiff::Timestamp::from_second(second).ok()).unwrap_or_default()
+}
+
 fn format_time(unix: u64) -> String {
-    let time = i64::try_from(unix).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-    time.unwrap_or_default().strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+    timestamp(unix).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
 }
 
 #[cfg(test)]
@@ -44,5 +57,6 @@ mod tests {
         ] {
             assert_eq!(format_time(unix), expected);
         }
+        assert_eq!(iso8601(1_795_230_789), "2026-11-21T03:13:09+00:00");
     }
 }

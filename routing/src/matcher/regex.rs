@@ -66,6 +66,11 @@ impl RegexPattern {
         Self::compile(pattern, format!("^{pattern}"), true)
     }
 
+    /// A pattern that must match somewhere, as nginx's `map` has it.
+    pub fn search(pattern: &str, case_insensitive: bool) -> Result<Self, MatchError> {
+        Self::compile(pattern, pattern.to_owned(), case_insensitive)
+    }
+
     fn compile(source: &str, expression: String, case_insensitive: bool) -> Result<Self, MatchError> {
         if source.len() > MAX_PATTERN_TEXT {
             return Err(MatchError::TooLong);
@@ -98,7 +103,7 @@ impl RegexPattern {
         self.is_match_bytes(text.as_bytes())
     }
 
-    pub(super) fn is_match_bytes(&self, text: &[u8]) -> bool {
+    pub(crate) fn is_match_bytes(&self, text: &[u8]) -> bool {
         self.0.regex.is_match(Input::new(text).anchored(Anchored::Yes))
     }
 

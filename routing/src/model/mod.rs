@@ -8,6 +8,7 @@ mod filter;
 mod guard;
 mod listener;
 mod rule;
+mod sizes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,9 +29,10 @@ pub use guard::{
 };
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
 pub use rule::{
-    CertificateRef, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,
-    UpstreamTls, WeightedBackend,
+    CertificateRef, LoggedRequests, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy,
+    UpstreamProtocol, UpstreamTls, WeightedBackend,
 };
+pub use sizes::SizeLimits;
 
 use crate::certificate::Certificate;
 use crate::credentials::Credentials;

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::backend::BackendRef;
 use super::filter::Filter;
 use super::guard::Guards;
+use super::sizes::SizeLimits;
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::path::PathMatch;
 
@@ -96,8 +97,25 @@ pub struct Rule {
     /// Where they go instead when the chosen backend has no endpoint (ingress-nginx `default-backend`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<BackendRef>,
+    /// Whether its requests are logged (ingress-nginx `enable-access-log`).
+    #[serde(skip_serializing_if = "LoggedRequests::is_default")]
+    pub logged: LoggedRequests,
+    /// How large bodies and heads may be.
+    #[serde(skip_serializing_if = "SizeLimits::is_default")]
+    pub sizes: SizeLimits,
     /// How the connection to the upstream is made.
     pub upstream: Arc<UpstreamPolicy>,
+}
+
+/// Which requests of a rule are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoggedRequests {
+    /// All.
+    #[default]
+    All,
+    /// None.
+    None,
 }
 
 /// A backend and its share of the requests.
@@ -189,6 +207,12 @@ pub struct CertificateRef {
 }
 
 // === impls ===
+
+impl LoggedRequests {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 impl Default for Timeouts {
     /// The defaults of ingress-nginx (`proxy-connect-timeout`, `proxy-read-timeout`, `proxy-send-timeout`).

@@ -2,24 +2,42 @@
 //!
 //! `docs/configmap.md` shows the table to users; a test holds it to this one.
 
+mod headers;
 mod keys;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
 
-use routing::{Networks, Settings};
+use http::HeaderName;
+use routing::model::SizeLimits;
+use routing::{LogEscape, LogFormat, Networks, Settings};
 
 pub use self::keys::SETTING_KEYS;
+use self::tls::Hsts;
 use self::value::boolean;
 use crate::problem::{Problem, Reason};
+use crate::resources::{ConfigMap, NamespacedName};
 
 /// All that the ConfigMap says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GlobalSettings {
     /// What holds while requests run.
     pub(crate) runtime: Settings,
     /// What is a default of every Ingress.
     pub(crate) ingress: IngressDefaults,
+    /// Keys that make one header together.
+    hsts: Hsts,
+    /// `add-headers`: the ConfigMap with headers of answers.
+    add_headers: Option<NamespacedName>,
+    /// `proxy-set-headers`: the ConfigMap with headers of requests.
+    proxy_set_headers: Option<NamespacedName>,
+    /// `log-format-upstream`.
+    log_format: Option<Box<str>>,
+    /// `log-format-escape-json`.
+    log_escape: LogEscape,
+    /// Parts of the value at hand that are not known and were left out.
+    unknown: Vec<Box<str>>,
 }
 
 /// Defaults of every Ingress, which its annotations override.
@@ -41,6 +59,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) allow: Networks,
     /// `denylist-source-range`: who does not get through.
     pub(crate) deny: Networks,
+    /// `global-allowed-response-headers`: headers that `custom-headers` may set.
+    pub(crate) allowed_response_headers: Vec<HeaderName>,
+    /// `proxy-body-size` and `proxy-buffer-size`.
+    pub(crate) sizes: SizeLimits,
     /// Why the paths of every Ingress answer 503; empty when they do not.
     pub(crate) denials: Vec<Box<str>>,
 }
@@ -92,9 +114,13 @@ pub enum When {
 pub struct Apply(fn(&str, &mut GlobalSettings) -> Result<(), &'static str>);
 
 impl GlobalSettings {
-    /// Reads the keys of the ConfigMap over the defaults. A value that is not one keeps its default, and is reported.
-    pub(crate) fn parse(data: Option<&BTreeMap<String, String>>) -> (Self, Vec<Problem>) {
-        let mut settings = Self { runtime: Settings::default(), ingress: IngressDefaults::default() };
+    /// Reads the keys of the ConfigMap over the defaults, with the others that it names. A value that is not one keeps
+    /// its default, and is reported.
+    pub(crate) fn parse(
+        data: Option<&BTreeMap<String, String>>,
+        maps: &BTreeMap<NamespacedName, ConfigMap>,
+    ) -> (Self, Vec<Problem>) {
+        let mut settings = Self::default();
         let mut problems = Vec::new();
         for (name, value) in data.into_iter().flatten() {
             let field = format!("data.{name}");
@@ -122,17 +148,41 @@ impl GlobalSettings {
                         problem
                     })
                 }
-                Some(SettingState::Live(_, Apply(apply))) => apply(value.trim(), &mut settings).err().map(|wanted| {
-                    Problem::error(
-                        Reason::InvalidValue,
-                        field,
-                        format_args!("key {name}: {value:?} is not {wanted}; the default holds"),
-                    )
-                }),
+                Some(SettingState::Live(_, Apply(apply))) => match apply(value.trim(), &mut settings) {
+                    Ok(()) => settings.take_unknown().map(|unknown| {
+                        let message = format_args!("key {name}: {unknown} is not known here and has no effect");
+                        Problem::warning(Reason::SettingIgnored, field, message)
+                    }),
+                    Err(wanted) => {
+                        let message = format_args!("key {name}: {value:?} is not {wanted}; the default holds");
+                        Some(Problem::error(Reason::InvalidValue, field, message))
+                    }
+                },
             };
             problems.extend(problem);
         }
+        settings.runtime.tls.strict_transport_security = settings.hsts.header();
+        let (answers, requests) = (settings.add_headers.as_ref(), settings.proxy_set_headers.as_ref());
+        settings.runtime.response_headers = headers::read("add-headers", answers, maps, &mut problems);
+        settings.runtime.request_headers = headers::read("proxy-set-headers", requests, maps, &mut problems);
+        if let Some(format) = &settings.log_format {
+            settings.runtime.log_format = LogFormat::parse(format, settings.log_escape).map(Box::new);
+            if settings.runtime.log_format.is_none() {
+                let message = "key log-format-upstream: a variable is not known here; the default format holds";
+                problems.push(Problem::error(Reason::InvalidValue, "data.log-format-upstream", message));
+            }
+        }
         (settings, problems)
+    }
+
+    /// The ConfigMaps that the settings name.
+    pub(crate) fn named_config_maps(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.add_headers.iter().chain(&self.proxy_set_headers)
+    }
+
+    fn take_unknown(&mut self) -> Option<String> {
+        let unknown = std::mem::take(&mut self.unknown);
+        (!unknown.is_empty()).then(|| unknown.join(", "))
     }
 }
 
@@ -147,6 +197,8 @@ impl Default for IngressDefaults {
             limit_conn_status: 503,
             allow: Networks::default(),
             deny: Networks::default(),
+            allowed_response_headers: Vec::new(),
+            sizes: SizeLimits::default(),
             denials: Vec::new(),
         }
     }
@@ -176,7 +228,7 @@ mod tests {
 
     fn parse(pairs: &[(&str, &str)]) -> (GlobalSettings, Vec<Problem>) {
         let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        GlobalSettings::parse(Some(&data))
+        GlobalSettings::parse(Some(&data), &BTreeMap::new())
     }
 
     #[test]
@@ -199,7 +251,7 @@ mod tests {
         assert_eq!(settings.runtime.client_header_timeout, Duration::from_secs(20));
         assert_eq!(settings.runtime.forwarded_for_header, "x-client");
         assert!(settings.runtime.is_exempt_from_tls_redirect("/b/c"));
-        assert_eq!(GlobalSettings::parse(None).0.runtime, Settings::default());
+        assert_eq!(GlobalSettings::parse(None, &BTreeMap::new()).0.runtime, Settings::default());
     }
 
     #[test]
@@ -212,7 +264,7 @@ mod tests {
             ("use-http2", "yes"),
             ("worker-processes", "4"),
         ]);
-        assert_eq!(settings, GlobalSettings::parse(None).0);
+        assert_eq!(settings, GlobalSettings::parse(None, &BTreeMap::new()).0);
         let reasons: Vec<_> = problems.iter().map(|problem| (problem.field.as_str(), problem.reason)).collect();
         assert_eq!(
             reasons,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use routing::{Networks, TrustedProxies};
+use routing::{HeadLimits, Networks, TextPattern, TrustedProxies};
 
 use crate::ingress::annotations;
 
@@ -24,6 +24,52 @@ pub(super) fn positive(text: &str) -> Parsed<u32> {
     text.parse().ok().filter(|number| *number > 0).ok_or("a number from 1 up")
 }
 
+pub(super) fn number(text: &str) -> Parsed<u32> {
+    text.parse().map_err(|_| "a number")
+}
+
+/// A number and a size of buffers, as nginx's `large_client_header_buffers` has them.
+pub(super) fn head_buffers(text: &str) -> Parsed<HeadLimits> {
+    let (number, size) = text.split_once(' ').ok_or(HEAD_BUFFERS)?;
+    let number = number.parse().ok().filter(|number| (1..=64).contains(number)).ok_or(HEAD_BUFFERS)?;
+    let size = buffer(size.trim_start()).ok().filter(|size| (1024..=1 << 20).contains(size)).ok_or(HEAD_BUFFERS)?;
+    Ok(HeadLimits::of_buffers(number, size))
+}
+
+const HEAD_BUFFERS: &str = "a number from 1 to 64, a space, and a size from 1k to 1m";
+
+pub(super) fn buffer(text: &str) -> Parsed<usize> {
+    annotations::buffer_size(text).map_err(|_| SIZE)
+}
+
+pub(super) fn body(text: &str) -> Parsed<Option<u64>> {
+    annotations::body_size(text).map_err(|_| SIZE)
+}
+
+const SIZE: &str = "a size, such as 8k or 10m";
+
+pub(super) fn level(text: &str, best: u8) -> Parsed<u8> {
+    text.parse().ok().filter(|level| (1..=best).contains(level)).ok_or("a level of compression that there is")
+}
+
+/// Media types, separated by spaces.
+pub(super) fn media_types(text: &str) -> Parsed<Vec<Box<str>>> {
+    let types = || text.split_ascii_whitespace();
+    let is_type = |media: &str| {
+        media == "*" || media.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty())
+    };
+    if types().all(is_type) {
+        Ok(types().map(|media| media.to_ascii_lowercase().into()).collect())
+    } else {
+        Err("a list of media types, separated by spaces")
+    }
+}
+
+/// Any text; the empty one is none.
+pub(super) fn text(text: &str) -> Parsed<Option<Box<str>>> {
+    Ok(Some(text).filter(|text| !text.is_empty()).map(Into::into))
+}
+
 pub(super) fn redirect_code(text: &str) -> Parsed<u16> {
     text.parse().ok().filter(|code| matches!(code, 301 | 302 | 307 | 308)).ok_or("301, 302, 307 or 308")
 }
@@ -34,6 +80,16 @@ pub(super) fn error_code(text: &str) -> Parsed<u16> {
 
 pub(super) fn header(text: &str) -> Parsed<http::HeaderName> {
     text.parse().map_err(|_| "the name of a header")
+}
+
+pub(super) fn header_names(text: &str) -> Parsed<Vec<http::HeaderName>> {
+    entries(text).map(str::parse).collect::<Result<_, _>>().map_err(|_| "a list of headers, separated by commas")
+}
+
+/// Patterns of nginx's `map`.
+pub(super) fn patterns(text: &str) -> Parsed<Vec<TextPattern>> {
+    let patterns: Result<_, _> = entries(text).map(TextPattern::parse).collect();
+    patterns.map_err(|_| "a list of texts, and of regular expressions with ~ or ~* before them, separated by commas")
 }
 
 pub(super) fn locations(text: &str) -> Parsed<Vec<Box<str>>> {

@@ -59,7 +59,12 @@ impl Translator {
     pub fn reported(&self) -> impl Iterator<Item = ObjectKey> {
         let refused = self.conditions.reports.keys().cloned();
         let ingresses = self.store.ingresses.keys().map(|name| name.of_kind(Kind::Ingress));
-        let settings = self.store.config_map.iter().map(|map| map.meta.key().of_kind(Kind::ConfigMap));
+        let settings = self
+            .store
+            .config_maps
+            .keys()
+            .filter(|name| self.is_settings(name))
+            .map(|name| name.of_kind(Kind::ConfigMap));
         refused.chain(ingresses).chain(settings).collect::<BTreeSet<_>>().into_iter()
     }
 

@@ -58,8 +58,9 @@ impl Translator {
     }
 
     fn emit_settings(&mut self, delta: &mut Delta, affected: &mut Affected) {
-        let map = self.store.config_map.as_ref();
-        let (mut settings, problems) = GlobalSettings::parse(map.map(|map| &map.data));
+        let settings_map = self.config.configmap.as_ref().map(|(namespace, name)| NamespacedName::new(namespace, name));
+        let map = settings_map.and_then(|name| self.store.config_maps.get(&name));
+        let (mut settings, problems) = GlobalSettings::parse(map.map(|map| &map.data), &self.store.config_maps);
         settings.runtime.default_certificate = self.default_certificate();
         if let Some((namespace, name)) = &self.config.configmap {
             affected.touched.insert(NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap));
@@ -179,7 +180,13 @@ impl Translator {
         let mut ingresses: Vec<&Arc<Ingress>> =
             self.index.of_host(host).filter_map(|name| self.store.ingresses.get(name)).collect();
         ingresses.sort_by(|a, b| a.precedence(b));
-        Neighbours { host, ingresses, defaults: &self.settings.ingress, default_backend: self.default_backend.as_ref() }
+        Neighbours {
+            host,
+            ingresses,
+            config_maps: &self.store.config_maps,
+            defaults: &self.settings.ingress,
+            default_backend: self.default_backend.as_ref(),
+        }
     }
 
     pub(super) fn default_certificate(&self) -> Option<CertificateRef> {

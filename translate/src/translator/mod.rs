@@ -72,7 +72,7 @@ impl Translator {
             default_backend,
             store: Store::default(),
             index: Index::default(),
-            settings: GlobalSettings::parse(None).0,
+            settings: GlobalSettings::default(),
             conditions: Conditions::default(),
             emitted: Emitted::default(),
             config,
@@ -159,10 +159,9 @@ impl Translator {
                 self.store.secrets.insert(key, secret);
             }
             Resource::ConfigMap(map) => {
-                if self.is_settings(&map.meta.key()) {
-                    self.store.config_map = Some(map);
-                    affected.settings = true;
-                }
+                let key = map.meta.key();
+                self.affect_config_map(&key, affected);
+                self.store.config_maps.insert(key, map);
             }
             // Namespaces matter to selectors of the source, not to the model.
             Resource::Namespace(_) => {}
@@ -190,11 +189,11 @@ impl Translator {
                 affected.add_secret(&name);
                 self.store.secrets.remove(&name);
             }
-            Kind::ConfigMap if self.is_settings(&name) => {
-                self.store.config_map = None;
-                affected.settings = true;
+            Kind::ConfigMap => {
+                self.affect_config_map(&name, affected);
+                self.store.config_maps.remove(&name);
             }
-            Kind::ConfigMap | Kind::Namespace => {}
+            Kind::Namespace => {}
         }
     }
 
@@ -254,6 +253,20 @@ impl Translator {
     fn affect_service(&self, service: &NamespacedName, affected: &mut Affected) {
         affected.backends.extend(self.index.backends_of_service(&service.namespace, &service.name).cloned());
         affected.add_default_backend(self.default_backend.as_ref(), service);
+    }
+
+    /// A ConfigMap has the settings, or headers that they or annotations name. Few change, so that nobody keeps an
+    /// index of who names them.
+    fn affect_config_map(&self, key: &NamespacedName, affected: &mut Affected) {
+        affected.settings |= self.is_settings(key) || self.settings.named_config_maps().any(|name| name == key);
+        let names = |ingress: &&Arc<Ingress>| {
+            let reference = ingress.annotations.custom_headers.as_deref();
+            let name = reference.map(|reference| reference.rsplit_once('/').map_or(reference, |(_, name)| name));
+            ingress.meta.namespace == key.namespace && name == Some(&*key.name)
+        };
+        for ingress in self.store.ingresses.values().filter(names) {
+            affected.hosts.extend(ingress.hosts().cloned());
+        }
     }
 
     fn is_settings(&self, key: &NamespacedName) -> bool {

@@ -18,7 +18,7 @@ pub(super) struct Store {
     pub(super) services: BTreeMap<NamespacedName, Service>,
     pub(super) endpoints: BTreeMap<NamespacedName, EndpointSlice>,
     pub(super) secrets: BTreeMap<NamespacedName, Secret>,
-    pub(super) config_map: Option<ConfigMap>,
+    pub(super) config_maps: BTreeMap<NamespacedName, ConfigMap>,
     /// By namespace and Service, then sorted by name. Most Services have one, and a map of one takes the room of eleven.
     slices: BTreeMap<NamespacedName, Vec<EndpointSlice>>,
     /// The Service of each slice, for its removal.
@@ -80,7 +80,7 @@ impl Store {
     pub(super) fn holds(&self, key: &ObjectKey) -> bool {
         let name = key.namespaced_name();
         match key.kind {
-            Kind::ConfigMap => self.config_map.as_ref().is_some_and(|map| map.meta.key() == name),
+            Kind::ConfigMap => self.config_maps.contains_key(&name),
             Kind::EndpointSlice => self.slice_services.contains_key(&name),
             Kind::Endpoints => self.endpoints.contains_key(&name),
             Kind::Ingress => self.ingresses.contains_key(&name),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use routing::model::{
-    BackendModel, EndpointAddress, EndpointCondition, Filter, Host, HostTls, Model, PathRewrite, Protocol, Redirect,
-    RedirectTarget, RedirectWhen, Rewrite, Route, Rule, UpstreamPolicy, WeightedBackend,
+    BackendModel, EndpointAddress, EndpointCondition, Filter, Host, HostTls, LoggedRequests, Model, PathRewrite,
+    Protocol, Redirect, RedirectTarget, RedirectWhen, Rewrite, Route, Rule, SizeLimits, UpstreamPolicy,
+    WeightedBackend,
 };
 use routing::{
     CertificateChoice, ConnectionView, Decision, Delta, LiveRouting, Publisher, RequestView, Scheme, Snapshot, decide,
@@ -83,7 +84,7 @@ fn host(name: &str, host: &Host) -> Value {
 
 fn route(host_name: &str, route: &Route) -> Value {
     let Route { matches, rank: _, rule } = route;
-    let Rule { origin, path, host, filters, guards, backends, fallback, upstream } = &**rule;
+    let Rule { origin, path, host, filters, guards, logged, sizes, backends, fallback, upstream } = &**rule;
     let mut shown = Map::new();
     let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     show("match", matches.path.to_string().into());
@@ -100,6 +101,13 @@ fn route(host_name: &str, route: &Route) -> Value {
     }
     if let Some(guards) = guards {
         show("guards", json!(&**guards));
+    }
+    if *logged != LoggedRequests::All {
+        show("logged", json!(logged));
+    }
+    let sizes = difference(&json!(sizes), &json!(SizeLimits::default()));
+    if !sizes.is_empty() {
+        show("sizes", Value::Object(sizes));
     }
     match &**backends {
         [] => {}

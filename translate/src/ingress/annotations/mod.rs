@@ -5,13 +5,14 @@ mod access;
 mod basic;
 mod cors;
 mod limits;
+mod sizes;
 mod table;
 mod value;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use routing::model::UpstreamProtocol;
+use routing::model::{LoggedRequests, UpstreamProtocol};
 use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
@@ -19,6 +20,8 @@ pub(crate) use access::networks;
 pub use basic::BasicAnnotations;
 pub use cors::CorsAnnotations;
 pub use limits::LimitAnnotations;
+pub use sizes::SizeAnnotations;
+pub(crate) use sizes::{body_size, buffer_size};
 pub use table::{ANNOTATIONS, AnnotationRow, State};
 pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, is_url};
@@ -67,6 +70,12 @@ pub struct Annotations {
     pub limits: LimitAnnotations,
     /// Who may read answers from another origin.
     pub cors: CorsAnnotations,
+    /// `enable-access-log`.
+    pub logged: Option<LoggedRequests>,
+    /// `custom-headers`: a ConfigMap in the namespace of the Ingress.
+    pub custom_headers: Option<Box<str>>,
+    /// How large bodies and heads may be.
+    pub sizes: SizeAnnotations,
     /// Why the paths of the Ingress answer 503; empty when they do not.
     pub denials: Vec<Box<str>>,
     /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.

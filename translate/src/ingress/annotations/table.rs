@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::value::{self, ValueError};
-use super::{Annotations, access, basic, cors, limits};
+use super::{Annotations, access, basic, cors, limits, sizes};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -85,14 +85,15 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("proxy-next-upstream", Warns("has no effect yet")),
     row("proxy-next-upstream-tries", Warns("has no effect yet")),
     row("proxy-next-upstream-timeout", Warns("has no effect yet")),
-    row("proxy-body-size", Warns("has no effect yet")),
-    row("proxy-request-buffering", Warns("has no effect yet")),
-    row("proxy-buffering", Warns("has no effect yet")),
-    row("proxy-buffer-size", Warns("has no effect yet")),
-    row("proxy-buffers-number", Warns("has no effect yet")),
-    row("proxy-busy-buffers-size", Warns("has no effect yet")),
-    row("proxy-max-temp-file-size", Warns("has no effect yet")),
-    row("client-body-buffer-size", Warns("has no effect yet")),
+    // Bodies are passed on as they come, so that the sizes and numbers of buffers change nothing that can be seen.
+    row("proxy-body-size", Done(|v, a| store(&mut a.sizes.request_body, sizes::body_size(v).map(Some)))),
+    row("proxy-request-buffering", Done(|v, _| sizes::switch(v).map(drop))),
+    row("proxy-buffering", Done(|v, _| sizes::switch(v).map(drop))),
+    row("proxy-buffer-size", Done(|v, a| store(&mut a.sizes.response_head, sizes::buffer_size(v).map(Some)))),
+    row("proxy-buffers-number", Done(|v, _| value::number(v).map(drop))),
+    row("proxy-busy-buffers-size", Done(|v, _| sizes::size(v).map(drop))),
+    row("proxy-max-temp-file-size", Done(|v, _| sizes::size(v).map(drop))),
+    row("client-body-buffer-size", Done(|v, _| sizes::size(v).map(drop))),
     row("proxy-http-version", Warns("has no effect yet")),
     row("proxy-cookie-domain", Warns("has no effect yet")),
     row("proxy-cookie-path", Warns("has no effect yet")),
@@ -102,7 +103,7 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("http2-push-preload", Warns("does nothing: HTTP/2 push is gone from browsers")),
     row("fastcgi-index", Warns("has no effect yet")),
     row("fastcgi-params-configmap", Warns("has no effect yet")),
-    row("custom-headers", Warns("has no effect yet")),
+    row("custom-headers", Done(|v, a| store(&mut a.custom_headers, value::config_map_name(v).map(Some)))),
     // TLS to the upstream.
     row("proxy-ssl-secret", Denies(When::Set, "certificates towards upstreams are not supported yet")),
     row("proxy-ssl-verify", Denies(When::On, "certificates of upstreams are not verified yet")),
@@ -192,7 +193,7 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("mirror-request-body", Warns("has no effect yet")),
     row("mirror-host", Warns("has no effect yet")),
     // Observability.
-    row("enable-access-log", Warns("has no effect yet")),
+    row("enable-access-log", Done(|v, a| store(&mut a.logged, value::logged(v).map(Some)))),
     row("enable-rewrite-log", Warns("has no effect yet")),
     row("enable-opentelemetry", Warns("has no effect yet")),
     row("opentelemetry-trust-incoming-span", Warns("has no effect yet")),

@@ -1,6 +1,6 @@
 //! Parsers of annotation values: anchored, total, and as strict as ingress-nginx's own grammar.
 
-use routing::model::UpstreamProtocol;
+use routing::model::{LoggedRequests, UpstreamProtocol};
 use routing::{HostError, HostPattern, Template, TemplateError, WildcardDepth};
 
 /// Why a value is not one.
@@ -39,9 +39,15 @@ pub enum ValueError {
     /// Not one of a few words.
     #[error("{0:?} is not one of {1}")]
     OneOf(String, &'static str),
+    /// Not a size.
+    #[error("{0:?} is not a size, such as 8k or 10m")]
+    Size(String),
     /// Not a protocol.
     #[error("{0:?} is not one of HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS, FCGI")]
     Protocol(String),
+    /// Not the name of a ConfigMap.
+    #[error("{0:?} is not the name of a ConfigMap")]
+    ConfigMapName(String),
     /// Not the name of a Service.
     #[error("{0:?} is not the name of a Service")]
     ServiceName(String),
@@ -182,6 +188,21 @@ pub(super) fn protocol(text: &str) -> Result<Option<UpstreamProtocol>, ValueErro
         "FCGI" => return Ok(None),
         _ => return Err(ValueError::Protocol(text.to_owned())),
     }))
+}
+
+/// `enable-access-log`.
+pub(super) fn logged(text: &str) -> Result<LoggedRequests, ValueError> {
+    boolean(text).map(|is_logged| if is_logged { LoggedRequests::All } else { LoggedRequests::None })
+}
+
+/// A ConfigMap as `namespace/name`, or by its name alone.
+pub(super) fn config_map_name(text: &str) -> Result<Box<str>, ValueError> {
+    let is_name = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+    };
+    let is_reference =
+        text.split_once('/').map_or(is_name(text), |(namespace, name)| is_name(namespace) && is_name(name));
+    if is_reference && text.len() <= 507 { Ok(text.into()) } else { Err(ValueError::ConfigMapName(text.to_owned())) }
 }
 
 /// A DNS label (RFC 1123), as the name of a Service is.

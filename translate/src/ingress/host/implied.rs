@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use routing::model::{BackendRef, Filter, Order, Origin, Rank, Route, RouteMatch, Rule, WeightedBackend};
+use routing::model::{
+    BackendRef, Filter, LoggedRequests, Order, Origin, Rank, Route, RouteMatch, Rule, WeightedBackend,
+};
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, Template};
 
 use super::location::{Location, Locations};
@@ -97,7 +99,7 @@ impl<'a> Root<'a> {
             Self::Owned(owner) => (rank(owner, ROOT_RULE, 0), owned_root(owner, survey)),
             Self::Unowned => {
                 let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };
-                (rank, unowned_root(survey.default_backend?))
+                (rank, unowned_root(survey.default_backend?, survey))
             }
         };
         Some(Route { matches: RouteMatch::path(path), rank, rule })
@@ -123,7 +125,7 @@ fn owned_root(owner: &Ingress, survey: &Survey<'_>) -> Arc<Rule> {
 }
 
 /// The global default backend on the catch-all host.
-fn unowned_root(backend: &BackendRef) -> Arc<Rule> {
+fn unowned_root(backend: &BackendRef, survey: &Survey<'_>) -> Arc<Rule> {
     let origin = Origin {
         kind: "Service",
         namespace: backend.namespace.clone(),
@@ -136,6 +138,8 @@ fn unowned_root(backend: &BackendRef) -> Arc<Rule> {
         host: "".into(),
         filters: Arc::default(),
         guards: None,
+        logged: LoggedRequests::All,
+        sizes: survey.defaults.sizes,
         backends: vec![WeightedBackend::only(backend.clone())],
         fallback: None,
         upstream: default_upstream(),

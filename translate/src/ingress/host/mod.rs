@@ -1,11 +1,13 @@
 //! From the Ingresses that speak of one host to what the host does: pure, and a function of nothing else.
 
 mod guard;
+mod headers;
 mod implied;
 mod location;
 mod rule;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::{BackendRef, Host};
@@ -17,7 +19,7 @@ use self::rule::HostDenial;
 use self::tls::tls;
 use super::{Ingress, PathForm};
 use crate::problem::{Problem, Reason};
-use crate::resources::NamespacedName;
+use crate::resources::{ConfigMap, NamespacedName};
 use crate::settings::IngressDefaults;
 
 /// What a host is translated from.
@@ -26,6 +28,8 @@ pub(crate) struct Neighbours<'a> {
     pub(crate) host: &'a HostPattern,
     /// The Ingresses that have a rule for it, in the order of precedence: the oldest first.
     pub(crate) ingresses: Vec<&'a Arc<Ingress>>,
+    /// The ConfigMaps that are known.
+    pub(crate) config_maps: &'a BTreeMap<NamespacedName, ConfigMap>,
     /// Global defaults.
     pub(crate) defaults: &'a IngressDefaults,
     /// Where requests go that nobody claims; `None` answers 404.
@@ -42,6 +46,7 @@ pub(crate) struct HostTranslation {
 /// What has to be known of a host before any of its routes is written.
 struct Survey<'a> {
     host: &'a HostPattern,
+    config_maps: &'a BTreeMap<NamespacedName, ConfigMap>,
     defaults: &'a IngressDefaults,
     default_backend: Option<&'a BackendRef>,
     locations: Locations<'a>,
@@ -85,7 +90,7 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
 
 impl<'a> Survey<'a> {
     fn new(neighbours: &Neighbours<'a>, problems: &mut Vec<(NamespacedName, Problem)>) -> Self {
-        let Neighbours { host, ingresses, defaults, default_backend } = neighbours;
+        let Neighbours { host, ingresses, config_maps, defaults, default_backend } = neighbours;
         let locations = Locations::claim(neighbours, problems);
         let root = Root::of(neighbours, &locations, problems);
         let forced = locations.iter().find(|location| matches!(location.path.form, PathForm::Regex(_)));
@@ -94,7 +99,7 @@ impl<'a> Survey<'a> {
             .map(|location| location.ingress)
             .or_else(|| root.owner().filter(|owner| !owner.rules.is_empty() && owner.annotations.forces_regex("/")));
         let denial = HostDenial::of(ingresses);
-        Self { host, defaults, default_backend: *default_backend, locations, root, regex_cause, denial }
+        Self { host, config_maps, defaults, default_backend: *default_backend, locations, root, regex_cause, denial }
     }
 
     /// Tells the authors whose paths mean something else because of another object.

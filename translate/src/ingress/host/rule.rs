@@ -5,15 +5,16 @@ use std::sync::{Arc, LazyLock};
 
 use routing::model::{
     BackendRef, Filter, Order, Origin, PathRewrite, Rank, Redirect, RedirectTarget, RedirectWhen, Rewrite, Rule,
-    UpstreamPolicy, WeightedBackend,
+    SizeLimits, UpstreamPolicy, WeightedBackend,
 };
 use routing::{HostPattern, Template};
 
 use super::Survey;
 use super::guard::guards;
+use super::headers::custom_headers;
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
-use crate::ingress::annotations::{Annotations, is_url};
+use crate::ingress::annotations::{Annotations, SizeAnnotations, is_url};
 use crate::settings::IngressDefaults;
 
 pub(super) fn rank(ingress: &Ingress, rule: usize, entry: usize) -> Rank {
@@ -46,6 +47,8 @@ pub(super) fn rule(
         guards: guards(ingress, survey),
         backends: backend.map(WeightedBackend::only).into_iter().collect(),
         fallback: fallback_ref(ingress),
+        logged: ingress.annotations.logged.unwrap_or_default(),
+        sizes: sizes(&ingress.annotations.sizes, survey.defaults),
         upstream: upstream(&ingress.annotations),
     })
 }
@@ -54,6 +57,14 @@ fn upstream(annotations: &Annotations) -> Arc<UpstreamPolicy> {
     match annotations.backend_protocol {
         None => default_upstream(),
         protocol => Arc::new(UpstreamPolicy { protocol, ..UpstreamPolicy::default() }),
+    }
+}
+
+fn sizes(annotations: &SizeAnnotations, defaults: &IngressDefaults) -> SizeLimits {
+    let SizeAnnotations { request_body, response_head } = *annotations;
+    SizeLimits {
+        request_body: request_body.unwrap_or(defaults.sizes.request_body),
+        response_head: response_head.unwrap_or(defaults.sizes.response_head),
     }
 }
 
@@ -90,6 +101,10 @@ pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: 
     let url = url.and_then(|url| Template::parse(&format!("{}$is_args$args", url.as_str())).ok());
     filters.extend(url.map(|url| redirect(302, url)));
     filters.extend(https_redirect(annotations, survey.defaults));
+    match custom_headers(ingress, survey) {
+        Ok(headers) => filters.extend(headers),
+        Err(why) => return Arc::new([Filter::Deny(why.into())]),
+    }
     if !has_backend {
         filters.push(Filter::Deny("the backend of the path is not a Service".into()));
     }

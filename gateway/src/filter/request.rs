@@ -1,0 +1,56 @@
+//! The request that an upstream gets.
+
+use http::{HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
+
+use super::{edit_request, set_forwarded_headers};
+use crate::context::Context;
+
+/// Makes the request that the upstream gets out of the one that was received.
+pub(crate) fn prepare_request(
+    received: &RequestHeader,
+    request: &mut RequestHeader,
+    context: &Context,
+) -> pingora::Result<()> {
+    let Context {
+        connection: Some(connection),
+        snapshot: Some(snapshot),
+        client: Some(client),
+        rule: Some(rule),
+        route: Some(route),
+        request_id,
+        ..
+    } = context
+    else {
+        return Error::e_explain(ErrorType::InternalError, "request without a route");
+    };
+    let settings = snapshot.settings();
+    set_forwarded_headers(request, connection, *client, request_id.as_ref(), settings)?;
+    if settings.original_uri_header {
+        let target = context.received_target.as_deref().unwrap_or(received.raw_path());
+        if let Ok(target) = HeaderValue::from_bytes(target) {
+            request.insert_header("X-Original-URI", target)?;
+        }
+    }
+    if !settings.request_headers.is_empty() {
+        let (view, connection) = context.views(received, connection);
+        for header in &settings.request_headers {
+            if let Some(value) = header.value(&view, &connection) {
+                request.insert_header(&header.name, value)?;
+            }
+        }
+    }
+    edit_request(rule, request)?;
+    if let Some(path) = &route.path {
+        let target = match request.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.clone(),
+        };
+        request.set_raw_path(target.as_bytes())?;
+    }
+    if let Some(host) = &route.host {
+        request.insert_header(header::HOST, &**host)?;
+    }
+    Ok(())
+}
