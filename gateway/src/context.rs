@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use routing::{Backend, CompiledRule, Endpoint, Scheme, Snapshot};
+use routing::{Backend, CompiledRule, Endpoint, Plan, Scheme, Snapshot};
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
 use crate::telemetry::RouteMetrics;
+use crate::upstream::InFlight;
 
 /// What is known about one request. Pingora carries it from phase to phase.
 pub(crate) struct Context {
@@ -54,8 +55,12 @@ pub(crate) struct Proxied {
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
     pub host: Option<Box<str>>,
+    /// The sum of the key that the endpoint is chosen by.
+    pub hash: u32,
     /// The endpoint of the current attempt.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// Counts the request for its endpoint.
+    pub in_flight: Option<InFlight>,
     /// Endpoints that failed before.
     pub failed: Vec<Arc<Endpoint>>,
     /// When the current attempt began.
@@ -94,14 +99,17 @@ impl Default for Context {
 }
 
 impl Proxied {
-    /// A request that was decided to go to `backend`.
+    /// A request that was decided to go this way.
     #[must_use]
-    pub(crate) fn new(backend: Arc<Backend>, path: Option<String>, host: Option<Box<str>>) -> Self {
+    pub(crate) fn new(plan: Plan<'_>) -> Self {
+        let Plan { rule: _, backend, path, host, hash } = plan;
         Self {
-            backend,
+            backend: Arc::clone(backend),
             path,
-            host,
+            host: host.map(Into::into),
+            hash,
             endpoint: None,
+            in_flight: None,
             failed: Vec::new(),
             attempt_began: Instant::now(),
             connect_time: None,

@@ -14,13 +14,14 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
 
+use crate::clock;
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
 use crate::failure::Failure;
 use crate::filter;
 use crate::gate;
 use crate::telemetry::{AccessLog, Metrics, RouteLabels, RouteMetrics};
-use crate::upstream;
+use crate::upstream::{self, Choice, InFlight};
 
 /// Marks an error of ours with the failure that it stands for.
 const NO_ENDPOINTS: ErrorType = ErrorType::Custom("no endpoints");
@@ -110,20 +111,22 @@ impl ProxyHttp for Gateway {
         if let Some(failed) = route.endpoint.take() {
             route.failed.push(failed);
         }
-        let mut endpoint = upstream::select(&route.backend, &route.failed);
+        let policy = &rule.rule.upstream;
+        let choice = Choice { balance: &policy.balance, hash: route.hash, failed: &route.failed, now: clock::now() };
+        let mut endpoint = upstream::select(&route.backend, &choice);
         if endpoint.is_none()
             && route.failed.is_empty()
             && let Some(fallback) = &rule.fallback
         {
+            endpoint = upstream::select(fallback, &choice);
             route.backend = Arc::clone(fallback);
-            endpoint = upstream::select(&route.backend, &route.failed);
         }
         let Some(endpoint) = endpoint else {
             return Error::e_explain(NO_ENDPOINTS, "no endpoint takes requests");
         };
-        let policy = &rule.rule.upstream;
         let protocol = upstream::protocol(policy, route.backend.state().protocol, client.scheme);
         let peer = upstream::peer(&endpoint, protocol, policy, snapshot.settings());
+        route.in_flight = Some(InFlight::begin(&endpoint));
         route.endpoint = Some(endpoint);
         route.attempt_began = Instant::now();
         Ok(peer)
@@ -211,8 +214,12 @@ impl ProxyHttp for Gateway {
         if let Some(route) = &mut context.route
             && !response.status.is_informational()
         {
-            route.header_time = Some(route.attempt_began.elapsed());
+            let sample = route.attempt_began.elapsed();
+            route.header_time = Some(sample);
             route.status = Some(response.status.as_u16());
+            if let Some(endpoint) = &route.endpoint {
+                upstream::observe_latency(endpoint, sample, clock::now());
+            }
         }
         Ok(())
     }
@@ -360,7 +367,7 @@ impl Gateway {
                 self.take_rule(plan.rule, context);
                 let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
                 let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
-                context.route = Some(Proxied::new(Arc::clone(plan.backend), plan.path, plan.host.map(Into::into)));
+                context.route = Some(Proxied::new(plan));
                 if is_served { Step::Proxy } else { Step::Fail(Failure::NoEndpoints) }
             }
             Decision::Redirect(Redirection { status, location, rule }) => {

@@ -251,7 +251,7 @@ impl Conditions {
 impl CompiledRule {
     fn compile(rule: &Arc<Rule>, linker: &mut Linker<'_>) -> Self {
         let mut total_weight = 0_u32;
-        let targets = rule
+        let targets: SmallVec<[Target; 1]> = rule
             .backends
             .iter()
             .map(|WeightedBackend { backend, weight, filters: _ }| {
@@ -260,6 +260,10 @@ impl CompiledRule {
             })
             .collect();
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
+        if rule.upstream.balance.needs_index() {
+            let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
+            backends.for_each(|backend| backend.require_index());
+        }
         let filters = Arc::clone(&rule.filters);
         Self { rule: Arc::clone(rule), filters, targets, fallback, slot: Slot::default(), total_weight }
     }

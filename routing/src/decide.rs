@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
 use crate::host::HostName;
-use crate::model::{Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
+use crate::model::{Algorithm, Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
 use crate::path::{PathMatch, normalize_path};
 use crate::request::{ConnectionView, RequestView, Scheme};
 use crate::snapshot::Snapshot;
@@ -65,6 +65,8 @@ pub struct Plan<'s> {
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
     pub host: Option<&'s str>,
+    /// The sum of the key that the endpoint is chosen by; 0 where it is chosen otherwise.
+    pub hash: u32,
 }
 
 /// Why the gateway answers by itself: the `reason` of metrics and access log.
@@ -168,7 +170,13 @@ fn apply<'s>(
         }
     }
     match rule.pick(request.entropy).and_then(|target| target.backend.as_ref()) {
-        Some(backend) => Decision::Proxy(Plan { rule, backend, path, host }),
+        Some(backend) => {
+            let hash = match &rule.rule.upstream.balance.algorithm {
+                Algorithm::Hash { key, .. } => key.sum(&values),
+                Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
+            };
+            Decision::Proxy(Plan { rule, backend, path, host, hash })
+        }
         None => answer(500, Reason::BackendInvalid, ""),
     }
 }

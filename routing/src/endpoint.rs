@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::model::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey,
 };
+use crate::ring::HashRing;
 use crate::slot::Slot;
 
 /// A backend that routes refer to. There is one for each reference, and it lives as long as one route refers to it.
@@ -18,6 +19,8 @@ pub struct Backend {
     reference: BackendRef,
     state: ArcSwap<BackendState>,
     cursor: AtomicUsize,
+    /// Whether a rule looks for endpoints by a key.
+    is_indexed: AtomicBool,
     /// Room for what the data plane keeps for the backend.
     pub slot: Slot,
 }
@@ -32,6 +35,8 @@ pub struct BackendState {
     /// The endpoints that take requests: the ready ones, or, when there are none, those that are on their way out and
     /// still answer (KEP-1669).
     pub endpoints: Box<[Arc<Endpoint>]>,
+    /// How endpoints are found by a key; `None` where no rule does so.
+    pub ring: Option<HashRing>,
 }
 
 /// One address of a backend. It is the same object for as long as its key is known, so what is learnt about it stays.
@@ -50,7 +55,13 @@ pub(crate) type Addresses = BTreeMap<Box<str>, Box<[IpAddr]>>;
 
 impl Backend {
     pub(crate) fn new(reference: BackendRef) -> Self {
-        Self { reference, state: ArcSwap::default(), cursor: AtomicUsize::new(0), slot: Slot::default() }
+        Self {
+            reference,
+            state: ArcSwap::default(),
+            cursor: AtomicUsize::new(0),
+            is_indexed: AtomicBool::new(false),
+            slot: Slot::default(),
+        }
     }
 
     /// How routes name it.
@@ -71,7 +82,24 @@ impl Backend {
         self.cursor.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn set_state(&self, state: BackendState) {
+    /// Makes endpoints findable by a key from now on, for as long as the backend lives.
+    pub(crate) fn require_index(&self) {
+        if !self.is_indexed.swap(true, Ordering::Relaxed) {
+            let BackendState { key, protocol, endpoints, ring: _ } = &**self.state.load();
+            self.set_state(BackendState {
+                key: key.clone(),
+                protocol: *protocol,
+                endpoints: endpoints.clone(),
+                ring: None,
+            });
+        }
+    }
+
+    pub(crate) fn set_state(&self, mut state: BackendState) {
+        // Only the publisher gets here, so nobody asks for the index in between.
+        if self.is_indexed.load(Ordering::Relaxed) {
+            state.ring = Some(HashRing::new(state.endpoints.iter().map(|endpoint| endpoint.key.address)));
+        }
         self.state.store(Arc::new(state));
     }
 }
@@ -110,6 +138,6 @@ impl BackendState {
                 }
             }
         }
-        Self { key: Some(Arc::clone(key)), protocol: *protocol, endpoints: interned.into() }
+        Self { key: Some(Arc::clone(key)), protocol: *protocol, endpoints: interned.into(), ring: None }
     }
 }

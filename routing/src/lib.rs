@@ -6,6 +6,7 @@
 
 mod certificate;
 mod compile;
+mod cookie;
 mod decide;
 mod endpoint;
 mod explain;
@@ -17,6 +18,7 @@ mod networks;
 mod path;
 mod precedence;
 mod request;
+mod ring;
 mod settings;
 mod slot;
 mod snapshot;
@@ -35,7 +37,8 @@ pub use model::{Delta, Model};
 pub use networks::Networks;
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
 pub use request::{ConnectionView, RequestView, Scheme};
+pub use ring::HashRing;
 pub use settings::{Settings, TrustedProxies};
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};
-pub use template::{Template, TemplateError};
+pub use template::{HashKey, Template, TemplateError};

@@ -80,6 +80,11 @@ impl Index {
         self.aliases.0.keys()
     }
 
+    /// Every Service port that some Ingress refers to.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &BackendRef> {
+        self.backends.0.keys()
+    }
+
     /// The ports of a Service that some Ingress refers to.
     pub(crate) fn backends_of_service(&self, namespace: &str, service: &str) -> impl Iterator<Item = &BackendRef> {
         // `Number(0)` is the least port, so the range starts at the Service and is left with it.

@@ -118,6 +118,8 @@ pub struct Service {
     pub meta: Meta,
     /// Its ports.
     pub ports: Box<[ServicePort]>,
+    /// `spec.clusterIP`; `None` for a headless Service, and for one that no cluster has seen.
+    pub cluster_ip: Option<IpAddr>,
     /// What type `ExternalName` stands for.
     pub external_name: Option<SliceAddress>,
     /// `spec.externalIPs`.

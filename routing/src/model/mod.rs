@@ -4,9 +4,11 @@
 //! [`compile`](crate::Publisher) consumes it, and it serialises (certificates by reference, keys never).
 
 mod backend;
+mod balance;
 mod filter;
 mod guard;
 mod listener;
+mod retries;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -19,14 +21,16 @@ pub use backend::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey, EndpointModel,
     PortRef,
 };
+pub use balance::{Algorithm, Balance};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
 };
 pub use guard::{Access, AccessList, Guards, Satisfy, Verdict};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
+pub use retries::Retries;
 pub use rule::{
-    CertificateRef, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,
+    CertificateRef, Order, Origin, Rank, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,
     UpstreamTls, WeightedBackend,
 };
 

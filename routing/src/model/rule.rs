@@ -8,8 +8,10 @@ use http::Method;
 use serde::{Serialize, Serializer};
 
 use super::backend::BackendRef;
+use super::balance::Balance;
 use super::filter::Filter;
 use super::guard::Guards;
+use super::retries::Retries;
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::path::PathMatch;
 
@@ -123,6 +125,8 @@ pub struct UpstreamPolicy {
     pub timeouts: Timeouts,
     /// What happens when an attempt fails.
     pub retries: Retries,
+    /// Which endpoint is chosen.
+    pub balance: Balance,
 }
 
 /// The protocol towards the upstream.
@@ -172,13 +176,6 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// What happens when an attempt fails before the upstream has seen the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Retries {
-    /// How many endpoints are tried, the first included.
-    pub tries: u32,
-}
-
 /// A certificate by reference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct CertificateRef {
@@ -200,13 +197,6 @@ impl Default for Timeouts {
             request: None,
             backend_request: None,
         }
-    }
-}
-
-impl Default for Retries {
-    /// `proxy-next-upstream-tries` of ingress-nginx.
-    fn default() -> Self {
-        Self { tries: 3 }
     }
 }
 

@@ -46,7 +46,10 @@ pub(super) fn service(object: core::Service) -> Parsed {
         }
     });
     let external_ips = external_ips.collect();
-    let service = Service { meta: Meta::new(&metadata, true), ports: ports.into(), external_name, external_ips };
+    // A headless Service says "None" here.
+    let cluster_ip = spec.cluster_ip.and_then(|text| text.parse().ok());
+    let service =
+        Service { meta: Meta::new(&metadata, true), ports: ports.into(), cluster_ip, external_name, external_ips };
     Ok((Resource::Service(service), problems))
 }
 

@@ -1,7 +1,7 @@
 //! Every key of ingress-nginx 1.15's ConfigMap, and what becomes of it.
 
 use super::Scope::{Connection, Request};
-use super::value::{address_set, boolean, header, locations, networks, positive, redirect_code, seconds};
+use super::value::{address_set, algorithm, boolean, header, locations, networks, positive, redirect_code, seconds};
 use super::{Apply, GlobalSettings, Scope, SettingKey, SettingState, When};
 
 const LATER: &str = "it is not there yet";
@@ -121,7 +121,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("limit-rate", LATER),
     ignored("limit-rate-after", LATER),
     ignored("limit-req-status-code", LATER),
-    ignored("load-balance", LATER),
+    live("load-balance", Request, |v, s| algorithm(v).map(|v| s.upstream().balance.algorithm = v)),
     denies("location-snippet", When::Set, SNIPPET),
     ignored("log-format-escape-json", LATER),
     ignored("log-format-escape-none", LATER),
@@ -156,7 +156,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("proxy-buffering", LATER),
     ignored("proxy-buffers-number", LATER),
     ignored("proxy-busy-buffers-size", LATER),
-    ignored("proxy-connect-timeout", LATER),
+    live("proxy-connect-timeout", Request, |v, s| seconds(v).map(|v| s.upstream().timeouts.connect = v)),
     ignored("proxy-cookie-domain", LATER),
     ignored("proxy-cookie-path", LATER),
     ignored("proxy-headers-hash-bucket-size", NGINX_TABLES),
@@ -167,12 +167,12 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("proxy-next-upstream-timeout", LATER),
     ignored("proxy-next-upstream-tries", LATER),
     ignored("proxy-protocol-header-timeout", LATER),
-    ignored("proxy-read-timeout", LATER),
+    live("proxy-read-timeout", Request, |v, s| seconds(v).map(|v| s.upstream().timeouts.read = v)),
     live("proxy-real-ip-cidr", Request, |v, s| networks(v).map(|v| s.runtime.trusted_proxies = v)),
     ignored("proxy-redirect-from", LATER),
     ignored("proxy-redirect-to", LATER),
     ignored("proxy-request-buffering", LATER),
-    ignored("proxy-send-timeout", LATER),
+    live("proxy-send-timeout", Request, |v, s| seconds(v).map(|v| s.upstream().timeouts.write = v)),
     ignored("proxy-set-headers", LATER),
     ignored("proxy-ssl-location-only", "TLS towards upstreams is set for each path, never for a server"),
     ignored("proxy-stream-next-upstream", STREAMS),
@@ -187,7 +187,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("server-name-hash-max-size", NGINX_TABLES),
     denies("server-snippet", When::Set, SNIPPET),
     ignored("server-tokens", LATER),
-    ignored("service-upstream", LATER),
+    live("service-upstream", Request, |v, s| boolean(v).map(|v| s.ingress.service_upstream = v)),
     ignored("skip-access-log-urls", LATER),
     ignored("ssl-buffer-size", "records are as large as what there is to write"),
     ignored("ssl-ciphers", LATER),

@@ -6,7 +6,9 @@ mod keys;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use routing::model::UpstreamPolicy;
 use routing::{Networks, Settings};
 
 pub use self::keys::SETTING_KEYS;
@@ -14,7 +16,7 @@ use self::value::boolean;
 use crate::problem::{Problem, Reason};
 
 /// All that the ConfigMap says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GlobalSettings {
     /// What holds while requests run.
     pub(crate) runtime: Settings,
@@ -23,7 +25,7 @@ pub(crate) struct GlobalSettings {
 }
 
 /// Defaults of every Ingress, which its annotations override.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IngressDefaults {
     /// `ssl-redirect`.
     pub(crate) ssl_redirect: bool,
@@ -37,6 +39,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) allow: Networks,
     /// `denylist-source-range`: who does not get through.
     pub(crate) deny: Networks,
+    /// `load-balance`, `proxy-connect-timeout` and their like.
+    pub(crate) upstream: Arc<UpstreamPolicy>,
+    /// `service-upstream`.
+    pub(crate) service_upstream: bool,
     /// Why the paths of every Ingress answer 503; empty when they do not.
     pub(crate) denials: Vec<Box<str>>,
 }
@@ -130,6 +136,11 @@ impl GlobalSettings {
         }
         (settings, problems)
     }
+
+    /// The way to upstreams, to be changed.
+    fn upstream(&mut self) -> &mut UpstreamPolicy {
+        Arc::make_mut(&mut self.ingress.upstream)
+    }
 }
 
 impl Default for IngressDefaults {
@@ -141,6 +152,8 @@ impl Default for IngressDefaults {
             http_redirect_code: 308,
             allow: Networks::default(),
             deny: Networks::default(),
+            upstream: Arc::default(),
+            service_upstream: false,
             denials: Vec::new(),
         }
     }

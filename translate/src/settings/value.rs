@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use routing::model::Algorithm;
 use routing::{Networks, TrustedProxies};
 
 use crate::ingress::annotations;
@@ -18,6 +19,10 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(Duration::from_secs).ok_or("a number of seconds from 1 to 86400")
+}
+
+pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
+    annotations::algorithm(text).map_err(|_| "one of round_robin, ewma, least_requests")
 }
 
 pub(super) fn positive(text: &str) -> Parsed<u32> {

@@ -61,6 +61,9 @@ impl Translator {
             affected.touched.insert(NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap));
         }
         self.conditions.of_settings = problems;
+        if settings.ingress.service_upstream != self.settings.ingress.service_upstream {
+            affected.backends.extend(self.index.backends().cloned());
+        }
         if settings.ingress != self.settings.ingress || self.emitted.settings.is_none() {
             affected.hosts.extend(self.index.hosts().cloned());
             affected.hosts.insert(HostPattern::Any);
@@ -122,7 +125,8 @@ impl Translator {
             }
             return;
         }
-        let (model, problems) = backend::resolve(reference, &self.store.of_backend(reference), &self.config);
+        let sources = self.store.of_backend(reference);
+        let (model, problems) = backend::resolve(reference, &sources, self.target(reference), &self.config);
         let known = self.conditions.of_backends.get(reference).map(Vec::as_slice).unwrap_or_default();
         if *known != *problems {
             touched.extend(self.index.of_backend(reference).map(|name| name.of_kind(Kind::Ingress)));
@@ -156,6 +160,16 @@ impl Translator {
     }
 
     // === look-ups ===
+
+    /// What a backend consists of. As in ingress-nginx, the oldest Ingress that speaks of it decides for all.
+    fn target(&self, reference: &BackendRef) -> backend::Target {
+        let own = self.oldest(self.index.of_backend(reference)).and_then(|oldest| oldest.annotations.service_upstream);
+        if own.unwrap_or(self.settings.ingress.service_upstream) {
+            backend::Target::Service
+        } else {
+            backend::Target::Endpoints
+        }
+    }
 
     fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
         let mut ingresses: Vec<&Arc<Ingress>> =

@@ -2,6 +2,8 @@
 //! ingress-nginx knows.
 
 mod access;
+mod balance;
+mod proxying;
 mod table;
 mod value;
 
@@ -13,6 +15,9 @@ use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
+pub use balance::BalanceAnnotations;
+pub(crate) use balance::algorithm;
+pub use proxying::ProxyingAnnotations;
 pub use table::{ANNOTATIONS, AnnotationRow, State};
 pub use value::ValueError;
 pub(crate) use value::{boolean, is_url};
@@ -47,6 +52,12 @@ pub struct Annotations {
     pub temporal_redirect_code: Option<u16>,
     /// `backend-protocol`.
     pub backend_protocol: Option<UpstreamProtocol>,
+    /// Which endpoint takes a request.
+    pub balance: BalanceAnnotations,
+    /// How long an upstream may take.
+    pub proxying: ProxyingAnnotations,
+    /// `service-upstream`; `None` leaves it to the settings.
+    pub service_upstream: Option<bool>,
     /// `default-backend`: a Service in the namespace of the Ingress.
     pub default_backend: Option<Box<str>>,
     /// `server-alias`.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::Annotations;
 use super::access;
 use super::value::{self, ValueError};
+use super::{balance, proxying};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -75,16 +76,16 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("disable-proxy-intercept-errors", Warns("has no effect yet")),
     // Upstream.
     row("backend-protocol", Done(backend_protocol)),
-    row("service-upstream", Warns("has no effect yet")),
+    row("service-upstream", Done(|v, a| store(&mut a.service_upstream, value::boolean(v).map(Some)))),
     row("upstream-vhost", Warns("has no effect yet")),
     row("x-forwarded-prefix", Warns("has no effect yet")),
-    row("load-balance", Warns("has no effect yet")),
-    row("upstream-hash-by", Warns("has no effect yet")),
-    row("upstream-hash-by-subset", Warns("has no effect yet")),
-    row("upstream-hash-by-subset-size", Warns("has no effect yet")),
-    row("proxy-connect-timeout", Warns("has no effect yet")),
-    row("proxy-send-timeout", Warns("has no effect yet")),
-    row("proxy-read-timeout", Warns("has no effect yet")),
+    row("load-balance", Done(|v, a| store(&mut a.balance.load_balance, balance::algorithm(v).map(Some)))),
+    row("upstream-hash-by", Done(|v, a| store(&mut a.balance.hash_by, balance::hash_key(v).map(Some)))),
+    row("upstream-hash-by-subset", Done(|v, a| store(&mut a.balance.is_subset, value::boolean(v)))),
+    row("upstream-hash-by-subset-size", Done(|v, a| store(&mut a.balance.subset_size, balance::subset_size(v)))),
+    row("proxy-connect-timeout", Done(|v, a| store(&mut a.proxying.connect_timeout, proxying::timeout(v).map(Some)))),
+    row("proxy-send-timeout", Done(|v, a| store(&mut a.proxying.send_timeout, proxying::timeout(v).map(Some)))),
+    row("proxy-read-timeout", Done(|v, a| store(&mut a.proxying.read_timeout, proxying::timeout(v).map(Some)))),
     row("proxy-next-upstream", Warns("has no effect yet")),
     row("proxy-next-upstream-tries", Warns("has no effect yet")),
     row("proxy-next-upstream-timeout", Warns("has no effect yet")),

@@ -22,6 +22,10 @@ const BOOLEANS: &[&str] = &["1", "t", "T", "TRUE", "true", "True", "0", "f", "F"
 const NO_BOOLEANS: &[&str] = &["yes", "no", "on", "off", "tRUE", "truE", "2", "-1", "true ", " true", "\"true\""];
 const CODES: &[&str] = &["301", "302", "303", "307", "308", "300"];
 const NO_CODES: &[&str] = &["200", "299", "304", "305", "306", "309", "400", "-301", "301.0", "0x12d", "3xx", "70000"];
+/// Annotations whose white space at the end does not matter.
+const TRIMMED: &[&str] = &["backend-protocol", "load-balance"];
+const SECONDS: &[&str] = &["1", "5", "3600", "86400"];
+const NO_SECONDS: &[&str] = &["0", "-1", "60s", "1m", "1.5", "x", "99999999999"];
 const URLS: &[&str] = &[
     "https://www.example.org",
     "http://example.org:8080/a/b?c=d&e=f,g",
@@ -84,6 +88,22 @@ const DONE: &[Works] = &[
         accepted: &["HTTP", "https", "AUTO_HTTP", "Grpc", " GRPCS "],
         refused: &["H2C", "AJP", "HTTP/2", "HTTP,HTTPS", "TCP"],
     },
+    Works {
+        name: "load-balance",
+        accepted: &["round_robin", "ewma", "least_requests", "chash", "chashsubset", "sticky_balanced", " ewma "],
+        refused: &["least_conn", "ip_hash", "EWMA", "round robin", "random"],
+    },
+    Works {
+        name: "upstream-hash-by",
+        accepted: &["$request_uri", "$binary_remote_addr", "${request_uri}-text", "$http_x_user$arg_q", "fixed"],
+        refused: &["$request_uri;", "$", "$nothing", "a b", "$uri?", "\u{fc}"],
+    },
+    Works { name: "upstream-hash-by-subset", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "upstream-hash-by-subset-size", accepted: &["0", "3", "100"], refused: &["-1", "x", "1.5"] },
+    Works { name: "service-upstream", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "proxy-connect-timeout", accepted: SECONDS, refused: NO_SECONDS },
+    Works { name: "proxy-send-timeout", accepted: SECONDS, refused: NO_SECONDS },
+    Works { name: "proxy-read-timeout", accepted: SECONDS, refused: NO_SECONDS },
     Works { name: "canary", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
     Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
@@ -136,16 +156,8 @@ const WARNS: &[&str] = &[
     "use-port-in-redirects",
     "custom-http-errors",
     "disable-proxy-intercept-errors",
-    "service-upstream",
     "upstream-vhost",
     "x-forwarded-prefix",
-    "load-balance",
-    "upstream-hash-by",
-    "upstream-hash-by-subset",
-    "upstream-hash-by-subset-size",
-    "proxy-connect-timeout",
-    "proxy-send-timeout",
-    "proxy-read-timeout",
     "proxy-next-upstream",
     "proxy-next-upstream-tries",
     "proxy-next-upstream-timeout",
@@ -287,8 +299,8 @@ fn no_accepted_value_can_be_extended_into_configuration() {
         for injection in injections {
             for end in ["", " return 200;", "\nx"] {
                 let value = format!("{}{injection}{end}", accepted[0]);
-                // White space around a protocol is cut off, as it is in ingress-nginx.
-                if *name == "backend-protocol" && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
+                // White space around one of a few words is cut off, as it is in ingress-nginx.
+                if TRIMMED.contains(name) && value.trim() == accepted[0] && !value.contains(['\n', '\r']) {
                     continue;
                 }
                 // So it is around each item of a list.

@@ -36,6 +36,17 @@ pub enum ValueError {
     /// Not a protocol.
     #[error("{0:?} is not one of HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS, FCGI")]
     Protocol(String),
+    /// Not an algorithm.
+    #[error(
+        "{0:?} is not one of round_robin, ewma, least_requests, chash, chashsubset, sticky_balanced, sticky_persistent"
+    )]
+    Algorithm(String),
+    /// Not a time.
+    #[error("{0:?} is not a number of seconds from 1 up")]
+    Seconds(String),
+    /// Longer than any value that makes sense.
+    #[error("value is longer than {MAX_TEXT} bytes")]
+    TooLong,
     /// Not the name of a Service.
     #[error("{0:?} is not the name of a Service")]
     ServiceName(String),
@@ -51,6 +62,14 @@ pub enum ValueError {
     /// A line break: no value has one.
     #[error("value must not contain a line break")]
     LineBreak,
+}
+
+/// The longest name, key or path that a value may be, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// A text that is not unreasonably long.
+pub(super) fn short(text: &str) -> Result<&str, ValueError> {
+    if text.len() <= MAX_TEXT { Ok(text) } else { Err(ValueError::TooLong) }
 }
 
 /// A boolean as Go's `strconv.ParseBool` reads it.

@@ -5,6 +5,7 @@ mod implied;
 mod location;
 mod rule;
 mod tls;
+mod upstream;
 
 use std::sync::Arc;
 

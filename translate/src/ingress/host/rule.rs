@@ -5,12 +5,13 @@ use std::sync::{Arc, LazyLock};
 
 use routing::model::{
     BackendRef, Filter, Order, Origin, PathRewrite, Rank, Redirect, RedirectTarget, RedirectWhen, Rewrite, Rule,
-    UpstreamPolicy, WeightedBackend,
+    WeightedBackend,
 };
 use routing::{HostPattern, Template};
 
 use super::Survey;
 use super::guard::guards;
+use super::upstream::upstream;
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
 use crate::ingress::annotations::{Annotations, is_url};
@@ -46,20 +47,8 @@ pub(super) fn rule(
         guards: guards(ingress, survey),
         backends: backend.map(WeightedBackend::only).into_iter().collect(),
         fallback: fallback_ref(ingress),
-        upstream: upstream(&ingress.annotations),
+        upstream: upstream(&ingress.annotations, &survey.defaults.upstream),
     })
-}
-
-fn upstream(annotations: &Annotations) -> Arc<UpstreamPolicy> {
-    match annotations.backend_protocol {
-        None => default_upstream(),
-        protocol => Arc::new(UpstreamPolicy { protocol, ..UpstreamPolicy::default() }),
-    }
-}
-
-pub(super) fn default_upstream() -> Arc<UpstreamPolicy> {
-    static DEFAULT: LazyLock<Arc<UpstreamPolicy>> = LazyLock::new(Arc::default);
-    Arc::clone(&DEFAULT)
 }
 
 /// The filters of a path, in nginx's order: what denies, what `return`s, a rewrite to a URL, the redirect to HTTPS, the

@@ -1,0 +1,75 @@
+//! What the data plane learns about an endpoint. It is shared by all routes, outlives every snapshot, and is kept in
+//! atomics: nobody waits to read or to write it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use routing::Endpoint;
+
+use super::latency::Latency;
+use crate::clock;
+
+/// What is known about an endpoint.
+pub(super) struct EndpointState {
+    /// Unique among all endpoints of the process: pooled connections are kept apart by it, so that a pod which gets the
+    /// address of another never gets its connections.
+    pub(super) number: u64,
+    /// How soon it answers.
+    pub(super) latency: Latency,
+    /// Requests that it works on.
+    n_requests: AtomicU32,
+    /// When it was first seen, or came back, in microseconds: slow start counts from here.
+    began: AtomicU64,
+}
+
+/// A request that an endpoint works on, for as long as this lives.
+pub(crate) struct InFlight(Arc<Endpoint>);
+
+/// What is known about an endpoint.
+pub(super) fn state(endpoint: &Endpoint) -> &EndpointState {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let state = endpoint.slot.get_or_init(|| EndpointState {
+        number: NEXT.fetch_add(1, Ordering::Relaxed),
+        latency: Latency::default(),
+        n_requests: AtomicU32::new(0),
+        began: AtomicU64::new(micros(clock::now())),
+    });
+    #[expect(clippy::expect_used, reason = "nothing else writes to the slot of an endpoint")]
+    state.expect("the slot of an endpoint holds its state")
+}
+
+/// A time as an atomic holds it.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+// === impl EndpointState ===
+
+impl EndpointState {
+    pub(super) fn n_requests(&self) -> u32 {
+        self.n_requests.load(Ordering::Relaxed)
+    }
+
+    /// How long it has been there.
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_micros(self.began.load(Ordering::Relaxed)))
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// Counts a request.
+    #[must_use]
+    pub(crate) fn begin(endpoint: &Arc<Endpoint>) -> Self {
+        state(endpoint).n_requests.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        state(&self.0).n_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
