@@ -63,6 +63,10 @@ pub(crate) struct Proxied {
     pub in_flight: Option<InFlight>,
     /// Endpoints that failed before.
     pub failed: Vec<Arc<Endpoint>>,
+    /// When the first attempt began.
+    pub first_attempt: Option<Instant>,
+    /// Whether an attempt failed because a kept connection had died.
+    pub met_stale_connection: bool,
     /// When the current attempt began.
     pub attempt_began: Instant,
     /// How long connecting took; zero for a kept connection.
@@ -111,6 +115,8 @@ impl Proxied {
             endpoint: None,
             in_flight: None,
             failed: Vec::new(),
+            first_attempt: None,
+            met_stale_connection: false,
             attempt_began: Instant::now(),
             connect_time: None,
             header_time: None,

@@ -4,6 +4,7 @@
 //! (`main.rs` and `main/`) knows where a snapshot comes from.
 
 mod admin;
+mod attempts;
 mod clock;
 mod connection;
 mod connections;

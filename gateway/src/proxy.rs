@@ -1,7 +1,6 @@
 //! The life of a request, in the order of Pingora's phases.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,20 +10,16 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
 
-use crate::clock;
+use crate::attempts::{self, NO_ENDPOINTS, Progress};
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
 use crate::failure::Failure;
 use crate::filter;
 use crate::gate;
 use crate::telemetry::{AccessLog, Metrics, RouteLabels, RouteMetrics};
-use crate::upstream::{self, Choice, InFlight};
-
-/// Marks an error of ours with the failure that it stands for.
-const NO_ENDPOINTS: ErrorType = ErrorType::Custom("no endpoints");
 
 /// The gateway as Pingora's proxy logic. One object serves all requests; what belongs to one is in its [`Context`].
 pub(crate) struct Gateway {
@@ -103,44 +98,18 @@ impl ProxyHttp for Gateway {
 
     /// Picks an endpoint, another one for each attempt.
     async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        let Context { rule: Some(rule), route: Some(route), snapshot: Some(snapshot), client: Some(client), .. } =
-            context
-        else {
-            return Error::e_explain(ErrorType::InternalError, "request without a route");
-        };
-        if let Some(failed) = route.endpoint.take() {
-            route.failed.push(failed);
-        }
-        let policy = &rule.rule.upstream;
-        let choice = Choice { balance: &policy.balance, hash: route.hash, failed: &route.failed, now: clock::now() };
-        let mut endpoint = upstream::select(&route.backend, &choice);
-        if endpoint.is_none()
-            && route.failed.is_empty()
-            && let Some(fallback) = &rule.fallback
-        {
-            endpoint = upstream::select(fallback, &choice);
-            route.backend = Arc::clone(fallback);
-        }
-        let Some(endpoint) = endpoint else {
-            return Error::e_explain(NO_ENDPOINTS, "no endpoint takes requests");
-        };
-        let protocol = upstream::protocol(policy, route.backend.state().protocol, client.scheme);
-        let peer = upstream::peer(&endpoint, protocol, policy, snapshot.settings());
-        route.in_flight = Some(InFlight::begin(&endpoint));
-        route.endpoint = Some(endpoint);
-        route.attempt_began = Instant::now();
-        Ok(peer)
+        attempts::next(context)
     }
 
     /// Nothing was sent yet, so another endpoint may take the request, whatever its method.
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(may_try_another(context));
+        attempts::failed(session, context, &mut error, Progress::Unsent, false, &self.metrics);
         error
     }
 
@@ -207,19 +176,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        if let Some(route) = &mut context.route
-            && !response.status.is_informational()
-        {
-            let sample = route.attempt_began.elapsed();
-            route.header_time = Some(sample);
-            route.status = Some(response.status.as_u16());
-            if let Some(endpoint) = &route.endpoint {
-                upstream::observe_latency(endpoint, sample, clock::now());
-            }
+        let status = response.status;
+        if !status.is_informational() && attempts::answered(session, context, status.as_u16(), &self.metrics) {
+            let mut error = Error::create(ErrorType::HTTPStatus(status.as_u16()), ErrorSource::Upstream, None, None);
+            error.set_retry(true);
+            return Err(error);
         }
         Ok(())
     }
@@ -256,8 +221,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// The upstream may have seen the request: only one that can be repeated is, and only where the connection was a
-    /// kept one that had died, or where nothing was sent.
+    /// The upstream may have acted upon the request.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -266,20 +230,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        let is_repeatable = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none();
-        if is_repeatable && may_try_another_or_same(context) {
-            error.retry.decide_reuse(reused);
-        } else {
-            error.set_retry(false);
-        }
-        if error.retry()
-            && let Some(route) = &mut context.route
-        {
-            // A kept connection that died says nothing about its endpoint.
-            route.endpoint = None;
-        }
+        attempts::failed(session, context, &mut error, Progress::Sent, reused, &self.metrics);
         error
     }
 
@@ -406,18 +357,6 @@ fn labels(rule: &CompiledRule) -> RouteLabels {
         host: rule.host.clone(),
         canary: "".into(),
     }
-}
-
-fn may_try_another(context: &Context) -> bool {
-    let (Some(rule), Some(route)) = (&context.rule, &context.route) else { return false };
-    let n_tried = route.failed.len() + usize::from(route.endpoint.is_some());
-    let n_endpoints = route.backend.state().endpoints.len();
-    n_tried < usize::try_from(rule.rule.upstream.retries.tries).unwrap_or(usize::MAX) && n_tried < n_endpoints
-}
-
-fn may_try_another_or_same(context: &Context) -> bool {
-    let (Some(rule), Some(route)) = (&context.rule, &context.route) else { return false };
-    route.failed.len() < usize::try_from(rule.rule.upstream.retries.tries).unwrap_or(usize::MAX)
 }
 
 /// `X-Request-ID`: the client's own, else 32 random hexadecimal digits.

@@ -39,6 +39,18 @@ pub struct Metrics {
     pub handshake_failures: IntCounterVec,
     /// Connections to upstreams that a request used, by whether they were new.
     pub upstream_connections: UpstreamConnections,
+    /// Retries of requests.
+    pub retries: Retries,
+    /// Endpoints that were taken out of the rotation because they failed.
+    pub ejections: IntCounter,
+}
+
+/// Retries of requests.
+pub struct Retries {
+    /// Those that were made.
+    pub made: IntCounter,
+    /// Those that would have been, had the budget allowed it.
+    pub over_budget: IntCounter,
 }
 
 /// Connections to upstreams that a request used.
@@ -83,7 +95,22 @@ impl Metrics {
             "Connections to upstreams that requests used, by whether they were new",
             "kind",
         )?;
+        let retries = counters(
+            &registry,
+            "penstock_upstream_retries_total",
+            "Requests that were given to another endpoint, or would have been, had the retry budget allowed it",
+            "outcome",
+        )?;
         Ok(Self {
+            retries: Retries {
+                made: retries.with_label_values(&["made"]),
+                over_budget: retries.with_label_values(&["over_budget"]),
+            },
+            ejections: counter(
+                &registry,
+                "penstock_endpoint_ejections_total",
+                "Endpoints that were left out for a while because they failed",
+            )?,
             answers: counters(
                 &registry,
                 "penstock_gateway_answers_total",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use routing::Endpoint;
 
 use super::latency::Latency;
+use super::outlier::Outlier;
 use crate::clock;
 
 /// What is known about an endpoint.
@@ -17,9 +18,11 @@ pub(super) struct EndpointState {
     pub(super) number: u64,
     /// How soon it answers.
     pub(super) latency: Latency,
+    /// What it failed at.
+    pub(super) outlier: Outlier,
     /// Requests that it works on.
     n_requests: AtomicU32,
-    /// When it was first seen, or came back, in microseconds: slow start counts from here.
+    /// When it was first seen, in microseconds.
     began: AtomicU64,
 }
 
@@ -32,6 +35,7 @@ pub(super) fn state(endpoint: &Endpoint) -> &EndpointState {
     let state = endpoint.slot.get_or_init(|| EndpointState {
         number: NEXT.fetch_add(1, Ordering::Relaxed),
         latency: Latency::default(),
+        outlier: Outlier::default(),
         n_requests: AtomicU32::new(0),
         began: AtomicU64::new(micros(clock::now())),
     });
@@ -51,9 +55,15 @@ impl EndpointState {
         self.n_requests.load(Ordering::Relaxed)
     }
 
-    /// How long it has been there.
+    /// Whether it gets requests.
+    pub(super) fn is_available(&self, now: Duration) -> bool {
+        !self.outlier.is_ejected(now)
+    }
+
+    /// How long it has been there, or back: slow start counts from here.
     pub(super) fn age(&self, now: Duration) -> Duration {
-        now.saturating_sub(Duration::from_micros(self.began.load(Ordering::Relaxed)))
+        let began = Duration::from_micros(self.began.load(Ordering::Relaxed));
+        now.saturating_sub(began.max(self.outlier.back_since()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The upstream side: which endpoint takes a request, and how to connect to it.
 
+mod budget;
 mod endpoint;
 mod latency;
+mod outlier;
 mod peer;
 mod select;
 
@@ -11,7 +13,33 @@ pub(crate) use select::{Choice, select};
 
 use std::time::Duration;
 
-use routing::Endpoint;
+use routing::{Backend, Endpoint};
+
+/// Pays into the retry budget of a backend, once for each request.
+pub(crate) fn pay_in(backend: &Backend) {
+    budget::budget(backend).pay_in();
+}
+
+/// Takes one retry out of the budget, if there is as much.
+pub(crate) fn take_retry(backend: &Backend, now: Duration) -> bool {
+    budget::budget(backend).take(now)
+}
+
+/// Notes that an endpoint did what it should.
+pub(crate) fn succeed(endpoint: &Endpoint, now: Duration) {
+    endpoint::state(endpoint).outlier.succeed(now);
+}
+
+/// Notes that an endpoint failed. Returns until when it is ejected, if this was one failure too many.
+pub(crate) fn fail(backend: &Backend, endpoint: &Endpoint, now: Duration) -> Option<Duration> {
+    let outlier = &endpoint::state(endpoint).outlier;
+    if !outlier.fail() {
+        return None;
+    }
+    let state = backend.state();
+    let n_ejected = state.endpoints.iter().filter(|other| endpoint::state(other).outlier.is_ejected(now)).count();
+    if outlier::may_eject(n_ejected, state.endpoints.len()) { outlier.eject(now) } else { None }
+}
 
 /// Notes how soon an endpoint answered.
 pub(crate) fn observe_latency(endpoint: &Endpoint, sample: Duration, now: Duration) {

@@ -33,7 +33,9 @@ pub(crate) fn select(backend: &Backend, choice: &Choice<'_>) -> Option<Arc<Endpo
         return None;
     }
     let found = match &choice.balance.algorithm {
-        Algorithm::RoundRobin => choice.first(from(endpoints, backend.next_turn())),
+        Algorithm::RoundRobin if choice.failed.is_empty() => choice.first(from(endpoints, backend.next_turn())),
+        // A request has one turn, however often it is tried: else the next one would start where this one did.
+        Algorithm::RoundRobin => choice.any(endpoints),
         Algorithm::Ewma => choice.better_of_two(endpoints, |state| {
             // Those that never answered are compared by their load alone, so that the first to answer gets no rush.
             let load = (state.n_requests() + 1) as f32;
@@ -52,10 +54,12 @@ fn from(endpoints: &[Arc<Endpoint>], start: usize) -> impl Iterator<Item = &Arc<
 }
 
 impl Choice<'_> {
-    /// The first that may take the request and is past its slow start, as far as chance has it; else the first that may.
+    /// The first that is well and past its slow start, as far as chance has it; else the first that is well; else, when
+    /// nobody is well, the first.
     fn first<'e>(&self, mut order: impl Iterator<Item = &'e Arc<Endpoint>> + Clone) -> Option<&'e Arc<Endpoint>> {
-        let admitted = order.clone().find(|endpoint| self.is_new(endpoint) && self.admits(endpoint));
-        admitted.or_else(|| order.find(|endpoint| self.is_new(endpoint)))
+        let mut usable = order.clone().filter(|endpoint| self.is_usable(endpoint));
+        let admitted = usable.clone().find(|endpoint| self.admits(endpoint));
+        admitted.or_else(|| usable.next()).or_else(|| order.find(|endpoint| self.is_new(endpoint)))
     }
 
     /// Of two at random the one that costs less: by the first number where both have it, else by the second.
@@ -78,16 +82,15 @@ impl Choice<'_> {
     /// One of the first `n` endpoints that the key meets on the ring.
     fn by_hash<'e>(&self, state: &'e BackendState, n: u32) -> Option<&'e Arc<Endpoint>> {
         // The ring is there since the rule was compiled.
-        let walk = || {
-            let members = state.ring.as_ref().into_iter().flat_map(|ring| ring.walk(self.hash));
-            members.filter_map(|member| state.endpoints.get(member)).filter(|endpoint| self.is_new(endpoint))
-        };
+        let members = state.ring.as_ref().into_iter().flat_map(|ring| ring.walk(self.hash));
+        let mut walk = members.filter_map(|member| state.endpoints.get(member));
+        let mut usable = walk.clone().filter(|endpoint| self.is_usable(endpoint));
         let n = usize::try_from(n).unwrap_or(usize::MAX).min(state.endpoints.len());
         if n <= 1 {
-            return walk().next();
+            return usable.next().or_else(|| walk.find(|endpoint| self.is_new(endpoint)));
         }
         let mut met: smallvec::SmallVec<[&Arc<Endpoint>; 8]> = smallvec::SmallVec::new();
-        for endpoint in walk() {
+        for endpoint in usable {
             if !met.iter().any(|other| Arc::ptr_eq(other, endpoint)) {
                 met.push(endpoint);
             }
@@ -95,11 +98,15 @@ impl Choice<'_> {
                 break;
             }
         }
-        fastrand::choice(met)
+        fastrand::choice(met).or_else(|| walk.find(|endpoint| self.is_new(endpoint)))
     }
 
     fn is_new(&self, endpoint: &Arc<Endpoint>) -> bool {
         !self.failed.iter().any(|other| Arc::ptr_eq(other, endpoint))
+    }
+
+    fn is_usable(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.is_new(endpoint) && state(endpoint).is_available(self.now)
     }
 
     /// Whether slow start lets the endpoint take this one of its requests.

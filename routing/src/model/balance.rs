@@ -15,6 +15,8 @@ pub struct Balance {
     /// For this long a new endpoint, or one that is back, gets less than its share; `None` for the whole share at once.
     #[serde(serialize_with = "optional_seconds")]
     pub slow_start: Option<Duration>,
+    /// What takes an endpoint out of the rotation for a while.
+    pub ejection: Ejection,
 }
 
 /// How requests are shared out.
@@ -36,6 +38,20 @@ pub enum Algorithm {
         /// Spreads the requests of a key over so many endpoints; `None` for one.
         subset: Option<NonZeroU32>,
     },
+}
+
+/// What counts against an endpoint. One that has failed five times in a row is left out for ten seconds, and twice as
+/// long each time after that, up to five minutes; half of the endpoints of a backend stay in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ejection {
+    /// Nothing.
+    Off,
+    /// Connections that cannot be made or break, and time that runs out.
+    #[default]
+    Failures,
+    /// The same, and answers from 500 up.
+    FailuresAndServerErrors,
 }
 
 impl Balance {

@@ -21,14 +21,14 @@ pub use backend::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey, EndpointModel,
     PortRef,
 };
-pub use balance::{Algorithm, Balance};
+pub use balance::{Algorithm, Balance, Ejection};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
 };
 pub use guard::{Access, AccessList, Guards, Satisfy, Verdict};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
-pub use retries::Retries;
+pub use retries::{Retries, RetryCondition, RetryConditions};
 pub use rule::{
     CertificateRef, Order, Origin, Rank, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy, UpstreamProtocol,
     UpstreamTls, WeightedBackend,

@@ -1,7 +1,10 @@
 //! Every key of ingress-nginx 1.15's ConfigMap, and what becomes of it.
 
 use super::Scope::{Connection, Request};
-use super::value::{address_set, algorithm, boolean, header, locations, networks, positive, redirect_code, seconds};
+use super::value::{
+    address_set, algorithm, boolean, conditions, count, ejection, header, locations, networks, positive, redirect_code,
+    retry_time, seconds, slow_start,
+};
 use super::{Apply, GlobalSettings, Scope, SettingKey, SettingState, When};
 
 const LATER: &str = "it is not there yet";
@@ -149,6 +152,10 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("otel-service-name", TRACING),
     ignored("otlp-collector-host", TRACING),
     ignored("otlp-collector-port", TRACING),
+    live("penstock-passive-ejection", Request, |v, s| ejection(v).map(|v| s.upstream().balance.ejection = v))
+        .note("Ours: on, off or 5xx; what takes an endpoint out of the rotation for a while."),
+    live("penstock-slow-start", Request, |v, s| slow_start(v).map(|v| s.upstream().balance.slow_start = v))
+        .note("Ours: a duration such as 30s, in which a new endpoint gets less than its share."),
     live("preserve-trailing-slash", Request, |v, s| boolean(v).map(|v| s.ingress.preserve_trailing_slash = v)),
     ignored("proxy-add-original-uri-header", LATER),
     ignored("proxy-body-size", LATER),
@@ -163,9 +170,9 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("proxy-headers-hash-max-size", NGINX_TABLES),
     ignored("proxy-http-version", LATER),
     ignored("proxy-max-temp-file-size", LATER),
-    ignored("proxy-next-upstream", LATER),
-    ignored("proxy-next-upstream-timeout", LATER),
-    ignored("proxy-next-upstream-tries", LATER),
+    live("proxy-next-upstream", Request, |v, s| conditions(v).map(|v| s.upstream().retries.conditions = v)),
+    live("proxy-next-upstream-timeout", Request, |v, s| retry_time(v).map(|v| s.upstream().retries.timeout = v)),
+    live("proxy-next-upstream-tries", Request, |v, s| count(v).map(|v| s.upstream().retries.tries = v)),
     ignored("proxy-protocol-header-timeout", LATER),
     live("proxy-read-timeout", Request, |v, s| seconds(v).map(|v| s.upstream().timeouts.read = v)),
     live("proxy-real-ip-cidr", Request, |v, s| networks(v).map(|v| s.runtime.trusted_proxies = v)),
@@ -181,7 +188,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("proxy-stream-responses", STREAMS),
     ignored("proxy-stream-timeout", STREAMS),
     ignored("relative-redirects", LATER),
-    ignored("retry-non-idempotent", LATER),
+    live("retry-non-idempotent", Request, |v, s| boolean(v).map(|v| s.retry_non_idempotent = v)),
     ignored("reuse-port", "there is one set of sockets, shared by all threads"),
     ignored("server-name-hash-bucket-size", NGINX_TABLES),
     ignored("server-name-hash-max-size", NGINX_TABLES),

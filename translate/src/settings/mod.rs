@@ -8,7 +8,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::UpstreamPolicy;
+use routing::model::{RetryCondition, UpstreamPolicy};
 use routing::{Networks, Settings};
 
 pub use self::keys::SETTING_KEYS;
@@ -22,6 +22,8 @@ pub(crate) struct GlobalSettings {
     pub(crate) runtime: Settings,
     /// What is a default of every Ingress.
     pub(crate) ingress: IngressDefaults,
+    /// `retry-non-idempotent`, which adds to the conditions of whichever key sets them.
+    retry_non_idempotent: bool,
 }
 
 /// Defaults of every Ingress, which its annotations override.
@@ -39,7 +41,7 @@ pub(crate) struct IngressDefaults {
     pub(crate) allow: Networks,
     /// `denylist-source-range`: who does not get through.
     pub(crate) deny: Networks,
-    /// `load-balance`, `proxy-connect-timeout` and their like.
+    /// `load-balance`, `proxy-connect-timeout`, `proxy-next-upstream` and their like.
     pub(crate) upstream: Arc<UpstreamPolicy>,
     /// `service-upstream`.
     pub(crate) service_upstream: bool,
@@ -96,7 +98,8 @@ pub struct Apply(fn(&str, &mut GlobalSettings) -> Result<(), &'static str>);
 impl GlobalSettings {
     /// Reads the keys of the ConfigMap over the defaults. A value that is not one keeps its default, and is reported.
     pub(crate) fn parse(data: Option<&BTreeMap<String, String>>) -> (Self, Vec<Problem>) {
-        let mut settings = Self { runtime: Settings::default(), ingress: IngressDefaults::default() };
+        let mut settings =
+            Self { runtime: Settings::default(), ingress: IngressDefaults::default(), retry_non_idempotent: false };
         let mut problems = Vec::new();
         for (name, value) in data.into_iter().flatten() {
             let field = format!("data.{name}");
@@ -133,6 +136,10 @@ impl GlobalSettings {
                 }),
             };
             problems.extend(problem);
+        }
+        if settings.retry_non_idempotent {
+            let retries = &mut settings.upstream().retries;
+            retries.conditions = retries.conditions.with(RetryCondition::NonIdempotent);
         }
         (settings, problems)
     }

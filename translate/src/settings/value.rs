@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use routing::model::Algorithm;
+use routing::model::{Algorithm, Ejection, RetryConditions};
 use routing::{Networks, TrustedProxies};
 
 use crate::ingress::annotations;
@@ -23,6 +23,26 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
 
 pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
     annotations::algorithm(text).map_err(|_| "one of round_robin, ewma, least_requests")
+}
+
+pub(super) fn conditions(text: &str) -> Parsed<RetryConditions> {
+    annotations::conditions(text).map_err(|_| "a list of conditions of proxy_next_upstream")
+}
+
+pub(super) fn retry_time(text: &str) -> Parsed<Option<Duration>> {
+    annotations::optional_timeout(text).map_err(|_| "a number of seconds, or 0 for no limit")
+}
+
+pub(super) fn ejection(text: &str) -> Parsed<Ejection> {
+    annotations::ejection(text).map_err(|_| "one of on, off, 5xx")
+}
+
+pub(super) fn slow_start(text: &str) -> Parsed<Option<Duration>> {
+    annotations::duration(text).map(Some).map_err(|_| "a duration such as 30s")
+}
+
+pub(super) fn count(text: &str) -> Parsed<u32> {
+    text.parse().map_err(|_| "a number from 0 up")
 }
 
 pub(super) fn positive(text: &str) -> Parsed<u32> {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use routing::HashKey;
-use routing::model::{Algorithm, Balance};
+use routing::model::{Algorithm, Balance, Ejection};
 
 use super::value::{ValueError, number, short};
 
@@ -24,12 +24,14 @@ pub struct BalanceAnnotations {
     pub subset_size: Option<NonZeroU32>,
     /// `penstock.dev/slow-start`.
     pub slow_start: Option<Duration>,
+    /// `penstock.dev/passive-ejection`.
+    pub ejection: Option<Ejection>,
 }
 
 impl BalanceAnnotations {
     /// The settings of a rule. A key to hash by wins over `load-balance`.
     pub(crate) fn over(&self, defaults: &Balance) -> Balance {
-        let Self { load_balance, hash_by, is_subset, subset_size, slow_start } = self;
+        let Self { load_balance, hash_by, is_subset, subset_size, slow_start, ejection } = self;
         let algorithm = match hash_by {
             Some(key) => {
                 let subset = is_subset.then(|| subset_size.unwrap_or(DEFAULT_SUBSET));
@@ -37,7 +39,11 @@ impl BalanceAnnotations {
             }
             None => load_balance.as_ref().unwrap_or(&defaults.algorithm).clone(),
         };
-        Balance { algorithm, slow_start: slow_start.or(defaults.slow_start) }
+        Balance {
+            algorithm,
+            slow_start: slow_start.or(defaults.slow_start).filter(|window| !window.is_zero()),
+            ejection: ejection.unwrap_or(defaults.ejection),
+        }
     }
 }
 
@@ -49,6 +55,16 @@ pub(crate) fn algorithm(text: &str) -> Result<Algorithm, ValueError> {
         "ewma" => Ok(Algorithm::Ewma),
         "least_requests" => Ok(Algorithm::LeastRequests),
         _ => Err(ValueError::Algorithm(text.to_owned())),
+    }
+}
+
+/// `on` counts failures, `5xx` answers from 500 up too.
+pub(crate) fn ejection(text: &str) -> Result<Ejection, ValueError> {
+    match text {
+        "off" => Ok(Ejection::Off),
+        "on" => Ok(Ejection::Failures),
+        "5xx" => Ok(Ejection::FailuresAndServerErrors),
+        _ => Err(ValueError::Ejection(text.to_owned())),
     }
 }
 

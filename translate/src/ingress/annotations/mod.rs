@@ -16,11 +16,12 @@ use routing::{HostPattern, Template};
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
 pub use balance::BalanceAnnotations;
-pub(crate) use balance::algorithm;
+pub(crate) use balance::{algorithm, ejection};
 pub use proxying::ProxyingAnnotations;
-pub use table::{ANNOTATIONS, AnnotationRow, State};
+pub(crate) use proxying::{conditions, optional_timeout};
+pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
 pub use value::ValueError;
-pub(crate) use value::{boolean, is_url};
+pub(crate) use value::{boolean, duration, is_url};
 
 use crate::problem::{Problem, Reason};
 
@@ -54,7 +55,7 @@ pub struct Annotations {
     pub backend_protocol: Option<UpstreamProtocol>,
     /// Which endpoint takes a request.
     pub balance: BalanceAnnotations,
-    /// How long an upstream may take.
+    /// How long an upstream may take, and what happens when it fails.
     pub proxying: ProxyingAnnotations,
     /// `service-upstream`; `None` leaves it to the settings.
     pub service_upstream: Option<bool>,
@@ -87,7 +88,7 @@ impl Annotations {
         let mut errors = Vec::new();
         for (key, name, value) in own(annotations, prefixes) {
             let field = format!("metadata.annotations[{key}]");
-            let Some(row) = table::find(name) else {
+            let Some(row) = table::find(name).or_else(|| table::find_own(key)) else {
                 let message = format_args!("annotation {key} is not known").to_string();
                 warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
                 continue;

@@ -86,9 +86,15 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("proxy-connect-timeout", Done(|v, a| store(&mut a.proxying.connect_timeout, proxying::timeout(v).map(Some)))),
     row("proxy-send-timeout", Done(|v, a| store(&mut a.proxying.send_timeout, proxying::timeout(v).map(Some)))),
     row("proxy-read-timeout", Done(|v, a| store(&mut a.proxying.read_timeout, proxying::timeout(v).map(Some)))),
-    row("proxy-next-upstream", Warns("has no effect yet")),
-    row("proxy-next-upstream-tries", Warns("has no effect yet")),
-    row("proxy-next-upstream-timeout", Warns("has no effect yet")),
+    row("proxy-next-upstream", Done(|v, a| store(&mut a.proxying.next_upstream, proxying::conditions(v).map(Some)))),
+    row(
+        "proxy-next-upstream-tries",
+        Done(|v, a| store(&mut a.proxying.next_upstream_tries, proxying::tries(v).map(Some))),
+    ),
+    row(
+        "proxy-next-upstream-timeout",
+        Done(|v, a| store(&mut a.proxying.next_upstream_timeout, proxying::optional_timeout(v).map(Some))),
+    ),
     row("proxy-body-size", Warns("has no effect yet")),
     row("proxy-request-buffering", Warns("has no effect yet")),
     row("proxy-buffering", Warns("has no effect yet")),
@@ -212,6 +218,21 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("auth-snippet", Denies(When::Set, "text from an object never becomes configuration")),
     row("stream-snippet", Denies(When::Set, "text from an object never becomes configuration")),
 ];
+
+/// The prefix of annotations that ingress-nginx does not know.
+const OWN_PREFIX: &str = "penstock.dev/";
+
+/// Annotations that ingress-nginx does not know, under our own prefix only.
+pub const OWN_ANNOTATIONS: &[AnnotationRow] = &[
+    row("passive-ejection", Done(|v, a| store(&mut a.balance.ejection, balance::ejection(v).map(Some)))),
+    row("slow-start", Done(|v, a| store(&mut a.balance.slow_start, value::duration(v).map(Some)))),
+];
+
+/// The row of one of our own annotations, by its whole name.
+pub(super) fn find_own(key: &str) -> Option<&'static AnnotationRow> {
+    let name = key.strip_prefix(OWN_PREFIX)?;
+    OWN_ANNOTATIONS.iter().find(|row| row.name == name)
+}
 
 /// The row of an annotation, by its name without prefix.
 pub(super) fn find(name: &str) -> Option<&'static AnnotationRow> {

@@ -1,5 +1,7 @@
 //! Parsers of annotation values: anchored, total, and as strict as ingress-nginx's own grammar.
 
+use std::time::Duration;
+
 use routing::model::UpstreamProtocol;
 use routing::{HostError, HostPattern, Template, TemplateError, WildcardDepth};
 
@@ -44,6 +46,15 @@ pub enum ValueError {
     /// Not a time.
     #[error("{0:?} is not a number of seconds from 1 up")]
     Seconds(String),
+    /// Not a condition of nginx's `proxy_next_upstream`.
+    #[error("{0:?} is not a condition of proxy_next_upstream")]
+    RetryCondition(String),
+    /// Not what ejects an endpoint.
+    #[error("{0:?} is not one of on, off, 5xx")]
+    Ejection(String),
+    /// Not a duration.
+    #[error("{0:?} is not a duration such as 30s, 500ms or 5m")]
+    Duration(String),
     /// Longer than any value that makes sense.
     #[error("value is longer than {MAX_TEXT} bytes")]
     TooLong,
@@ -84,6 +95,20 @@ pub(crate) fn boolean(text: &str) -> Result<bool, ValueError> {
 /// A whole number as Go's `strconv.Atoi` reads it.
 pub(super) fn number(text: &str) -> Result<i64, ValueError> {
     text.parse().map_err(|_| ValueError::Number(text.to_owned()))
+}
+
+/// A whole number of milliseconds, seconds or minutes, with its unit: the form of our own annotations.
+pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number = number.parse::<u32>().ok().map(u64::from);
+    let duration = number.and_then(|number| match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        _ => None,
+    });
+    duration.ok_or_else(|| ValueError::Duration(text.to_owned()))
 }
 
 /// A status that sends a client elsewhere. 304, 305 and 306 are of the same hundred and do something else.

@@ -13,7 +13,7 @@ pub(super) fn upstream(annotations: &Annotations, defaults: &Arc<UpstreamPolicy>
         protocol: backend_protocol.or(defaults.protocol),
         tls: defaults.tls.clone(),
         timeouts: proxying.timeouts_over(&defaults.timeouts),
-        retries: defaults.retries,
+        retries: proxying.retries_over(&defaults.retries),
         balance: balance.over(&defaults.balance),
     };
     if policy == **defaults { Arc::clone(defaults) } else { Arc::new(policy) }
