@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
-use routing::model::{Ejection, RetryCondition};
+use routing::model::{CookieAffinity, Ejection, RetryCondition};
+use routing::{Backend, Scheme, SessionCookie};
 
 use crate::clock;
 use crate::context::{Context, Proxied};
 use crate::telemetry::Metrics;
-use crate::upstream::{self, Choice, InFlight};
+use crate::upstream::{self, Choice, InFlight, Seat, SetCookie};
 
 /// Marks the error of a request for which there is no endpoint.
 pub(crate) const NO_ENDPOINTS: ErrorType = ErrorType::Custom("no endpoints");
@@ -27,7 +30,7 @@ pub(crate) enum Progress {
 }
 
 /// Picks the endpoint of the next attempt, which is never one that failed before.
-pub(crate) fn next(context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
     let Context { rule: Some(rule), route: Some(route), snapshot: Some(snapshot), client: Some(client), .. } = context
     else {
         return Error::e_explain(ErrorType::InternalError, "request without a route");
@@ -35,7 +38,26 @@ pub(crate) fn next(context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
     route.failed.extend(route.endpoint.take());
     let policy = &rule.rule.upstream;
     let choice = Choice { balance: &policy.balance, hash: route.hash, failed: &route.failed, now: clock::now() };
-    let mut endpoint = upstream::select(&route.backend, &choice);
+    let mut endpoint = match &policy.affinity {
+        None => upstream::select(&route.backend, &choice),
+        Some(affinity) => seat(session.req_header(), &route.backend, &choice, affinity).map(|seat| {
+            route.is_seated = seat.is_kept && !affinity.changes_on_failure;
+            let set_cookie = |key: String| {
+                let set_cookie = SetCookie {
+                    affinity,
+                    backend: &route.backend,
+                    key: &key,
+                    path: &rule.rule.path,
+                    is_https: client.scheme == Scheme::Https,
+                    user_agent: text(session.req_header(), header::USER_AGENT),
+                    unix_now: clock::unix_now(),
+                };
+                set_cookie.text()
+            };
+            route.set_cookie = seat.new_key.map(set_cookie).or(route.set_cookie.take());
+            seat.endpoint
+        }),
+    };
     if endpoint.is_none()
         && route.failed.is_empty()
         && let Some(fallback) = &rule.fallback
@@ -57,6 +79,15 @@ pub(crate) fn next(context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
     route.endpoint = Some(endpoint);
     route.attempt_began = now;
     Ok(peer)
+}
+
+fn seat(request: &RequestHeader, backend: &Backend, choice: &Choice<'_>, affinity: &CookieAffinity) -> Option<Seat> {
+    let cookie = SessionCookie::read(&request.headers, &affinity.name);
+    upstream::seat(backend, choice, affinity, cookie.map(|cookie| cookie.endpoint), clock::unix_now())
+}
+
+fn text(request: &RequestHeader, name: header::HeaderName) -> &str {
+    request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Notes that the endpoint answered, and returns whether the answer is to be dropped for another endpoint's.
@@ -163,6 +194,9 @@ fn may_repeat(
 
 /// Whether the backend has an endpoint that did not fail for this request.
 fn has_another(route: &Proxied) -> bool {
+    if route.is_seated {
+        return false;
+    }
     let did_fail = |endpoint| route.failed.iter().chain(&route.endpoint).any(|failed| Arc::ptr_eq(failed, endpoint));
     route.backend.state().endpoints.iter().any(|endpoint| !did_fail(endpoint))
 }

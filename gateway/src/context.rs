@@ -63,6 +63,10 @@ pub(crate) struct Proxied {
     pub in_flight: Option<InFlight>,
     /// Endpoints that failed before.
     pub failed: Vec<Arc<Endpoint>>,
+    /// Whether the endpoint is that of a session which stays with it, come what may.
+    pub is_seated: bool,
+    /// The `Set-Cookie` of a new session.
+    pub set_cookie: Option<String>,
     /// When the first attempt began.
     pub first_attempt: Option<Instant>,
     /// Whether an attempt failed because a kept connection had died.
@@ -115,6 +119,8 @@ impl Proxied {
             endpoint: None,
             in_flight: None,
             failed: Vec::new(),
+            is_seated: false,
+            set_cookie: None,
             first_attempt: None,
             met_stale_connection: false,
             attempt_began: Instant::now(),

@@ -97,8 +97,8 @@ impl ProxyHttp for Gateway {
     }
 
     /// Picks an endpoint, another one for each attempt.
-    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        attempts::next(context)
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        attempts::next(session, context)
     }
 
     /// Nothing was sent yet, so another endpoint may take the request, whatever its method.
@@ -214,6 +214,11 @@ impl ProxyHttp for Gateway {
         if is_last && !response.status.is_informational() {
             // Pingora asks when a request begins, and this one may have begun before the drain.
             session.set_keepalive(None);
+        }
+        if !response.status.is_informational()
+            && let Some(cookie) = context.route.as_mut().and_then(|route| route.set_cookie.take())
+        {
+            response.append_header(header::SET_COOKIE, cookie)?;
         }
         match &context.rule {
             Some(rule) => filter::edit_response(rule, response),

@@ -260,7 +260,7 @@ impl CompiledRule {
             })
             .collect();
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
-        if rule.upstream.balance.needs_index() {
+        if rule.upstream.balance.needs_index() || rule.upstream.affinity.is_some() {
             let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
             backends.for_each(|backend| backend.require_index());
         }

@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::index::EndpointIndex;
 use crate::model::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey,
 };
-use crate::ring::HashRing;
+use crate::session::{SessionKey, backend_key, upstream_name};
 use crate::slot::Slot;
 
 /// A backend that routes refer to. There is one for each reference, and it lives as long as one route refers to it.
 pub struct Backend {
     reference: BackendRef,
+    /// What ingress-nginx calls it.
+    name: Box<str>,
+    session_key: SessionKey,
     state: ArcSwap<BackendState>,
     cursor: AtomicUsize,
     /// Whether a rule looks for endpoints by a key.
@@ -36,7 +40,7 @@ pub struct BackendState {
     /// still answer (KEP-1669).
     pub endpoints: Box<[Arc<Endpoint>]>,
     /// How endpoints are found by a key; `None` where no rule does so.
-    pub ring: Option<HashRing>,
+    pub index: Option<EndpointIndex>,
 }
 
 /// One address of a backend. It is the same object for as long as its key is known, so what is learnt about it stays.
@@ -55,8 +59,11 @@ pub(crate) type Addresses = BTreeMap<Box<str>, Box<[IpAddr]>>;
 
 impl Backend {
     pub(crate) fn new(reference: BackendRef) -> Self {
+        let name = upstream_name(&reference);
         Self {
             reference,
+            session_key: backend_key(&name),
+            name: name.into(),
             state: ArcSwap::default(),
             cursor: AtomicUsize::new(0),
             is_indexed: AtomicBool::new(false),
@@ -68,6 +75,12 @@ impl Backend {
     #[must_use]
     pub fn reference(&self) -> &BackendRef {
         &self.reference
+    }
+
+    /// What names it in session cookies.
+    #[must_use]
+    pub fn session_key(&self) -> &str {
+        std::str::from_utf8(&self.session_key).unwrap_or_default()
     }
 
     /// What is known about it now. Hold it for one choice only.
@@ -85,12 +98,12 @@ impl Backend {
     /// Makes endpoints findable by a key from now on, for as long as the backend lives.
     pub(crate) fn require_index(&self) {
         if !self.is_indexed.swap(true, Ordering::Relaxed) {
-            let BackendState { key, protocol, endpoints, ring: _ } = &**self.state.load();
+            let BackendState { key, protocol, endpoints, index: _ } = &**self.state.load();
             self.set_state(BackendState {
                 key: key.clone(),
                 protocol: *protocol,
                 endpoints: endpoints.clone(),
-                ring: None,
+                index: None,
             });
         }
     }
@@ -98,7 +111,8 @@ impl Backend {
     pub(crate) fn set_state(&self, mut state: BackendState) {
         // Only the publisher gets here, so nobody asks for the index in between.
         if self.is_indexed.load(Ordering::Relaxed) {
-            state.ring = Some(HashRing::new(state.endpoints.iter().map(|endpoint| endpoint.key.address)));
+            let addresses = state.endpoints.iter().map(|endpoint| endpoint.key.address);
+            state.index = Some(EndpointIndex::new(&self.name, addresses));
         }
         self.state.store(Arc::new(state));
     }
@@ -138,6 +152,6 @@ impl BackendState {
                 }
             }
         }
-        Self { key: Some(Arc::clone(key)), protocol: *protocol, endpoints: interned.into(), ring: None }
+        Self { key: Some(Arc::clone(key)), protocol: *protocol, endpoints: interned.into(), index: None }
     }
 }

@@ -6,10 +6,12 @@ mod latency;
 mod outlier;
 mod peer;
 mod select;
+mod session;
 
 pub(crate) use endpoint::InFlight;
 pub(crate) use peer::{peer, protocol};
 pub(crate) use select::{Choice, select};
+pub(crate) use session::{Seat, SetCookie, seat};
 
 use std::time::Duration;
 

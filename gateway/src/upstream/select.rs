@@ -54,6 +54,11 @@ fn from(endpoints: &[Arc<Endpoint>], start: usize) -> impl Iterator<Item = &Arc<
 }
 
 impl Choice<'_> {
+    /// Any of them, without an order.
+    pub(super) fn any<'e>(&self, endpoints: &'e [Arc<Endpoint>]) -> Option<&'e Arc<Endpoint>> {
+        if endpoints.is_empty() { None } else { self.first(from(endpoints, fastrand::usize(..endpoints.len()))) }
+    }
+
     /// The first that is well and past its slow start, as far as chance has it; else the first that is well; else, when
     /// nobody is well, the first.
     fn first<'e>(&self, mut order: impl Iterator<Item = &'e Arc<Endpoint>> + Clone) -> Option<&'e Arc<Endpoint>> {
@@ -68,7 +73,7 @@ impl Choice<'_> {
         endpoints: &'e [Arc<Endpoint>],
         cost: impl Fn(&EndpointState) -> (Option<f32>, f32),
     ) -> Option<&'e Arc<Endpoint>> {
-        let one = self.first(from(endpoints, fastrand::usize(..endpoints.len())))?;
+        let one = self.any(endpoints)?;
         let others = from(endpoints, fastrand::usize(..endpoints.len())).filter(|other| !Arc::ptr_eq(other, one));
         let Some(other) = self.first(others) else { return Some(one) };
         let (first, second) = (cost(state(one)), cost(state(other)));
@@ -81,8 +86,8 @@ impl Choice<'_> {
 
     /// One of the first `n` endpoints that the key meets on the ring.
     fn by_hash<'e>(&self, state: &'e BackendState, n: u32) -> Option<&'e Arc<Endpoint>> {
-        // The ring is there since the rule was compiled.
-        let members = state.ring.as_ref().into_iter().flat_map(|ring| ring.walk(self.hash));
+        // The index is there since the rule was compiled.
+        let members = state.index.as_ref().into_iter().flat_map(|index| index.ring.walk(self.hash));
         let mut walk = members.filter_map(|member| state.endpoints.get(member));
         let mut usable = walk.clone().filter(|endpoint| self.is_usable(endpoint));
         let n = usize::try_from(n).unwrap_or(usize::MAX).min(state.endpoints.len());
@@ -101,11 +106,11 @@ impl Choice<'_> {
         fastrand::choice(met).or_else(|| walk.find(|endpoint| self.is_new(endpoint)))
     }
 
-    fn is_new(&self, endpoint: &Arc<Endpoint>) -> bool {
+    pub(super) fn is_new(&self, endpoint: &Arc<Endpoint>) -> bool {
         !self.failed.iter().any(|other| Arc::ptr_eq(other, endpoint))
     }
 
-    fn is_usable(&self, endpoint: &Arc<Endpoint>) -> bool {
+    pub(super) fn is_usable(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.is_new(endpoint) && state(endpoint).is_available(self.now)
     }
 

@@ -3,6 +3,7 @@
 //! It is a superset of the Gateway API and of the ingress-nginx annotations, and names neither. Translators produce it,
 //! [`compile`](crate::Publisher) consumes it, and it serialises (certificates by reference, keys never).
 
+mod affinity;
 mod backend;
 mod balance;
 mod filter;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 
+pub use affinity::{AffinityMode, CookieAffinity, SameSite};
 pub use backend::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey, EndpointModel,
     PortRef,

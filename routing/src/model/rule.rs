@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use serde::{Serialize, Serializer};
 
+use super::affinity::CookieAffinity;
 use super::backend::BackendRef;
 use super::balance::Balance;
 use super::filter::Filter;
@@ -125,8 +126,10 @@ pub struct UpstreamPolicy {
     pub timeouts: Timeouts,
     /// What happens when an attempt fails.
     pub retries: Retries,
-    /// Which endpoint is chosen.
+    /// Which endpoint is chosen for a request without a session.
     pub balance: Balance,
+    /// How sessions stay with an endpoint; `None` for no sessions.
+    pub affinity: Option<Arc<CookieAffinity>>,
 }
 
 /// The protocol towards the upstream.

@@ -2,6 +2,7 @@
 //! ingress-nginx knows.
 
 mod access;
+mod affinity;
 mod balance;
 mod proxying;
 mod table;
@@ -15,6 +16,7 @@ use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
+pub use affinity::AffinityAnnotations;
 pub use balance::BalanceAnnotations;
 pub(crate) use balance::{algorithm, ejection};
 pub use proxying::ProxyingAnnotations;
@@ -55,6 +57,8 @@ pub struct Annotations {
     pub backend_protocol: Option<UpstreamProtocol>,
     /// Which endpoint takes a request.
     pub balance: BalanceAnnotations,
+    /// Sessions.
+    pub affinity: AffinityAnnotations,
     /// How long an upstream may take, and what happens when it fails.
     pub proxying: ProxyingAnnotations,
     /// `service-upstream`; `None` leaves it to the settings.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::Annotations;
 use super::access;
 use super::value::{self, ValueError};
-use super::{balance, proxying};
+use super::{affinity, balance, proxying};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -177,18 +177,21 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("limit-rate-after", Warns("has no effect yet")),
     row("limit-allowlist", Warns("has no effect yet")),
     // Session affinity.
-    row("affinity", Warns("has no effect yet")),
-    row("affinity-mode", Warns("has no effect yet")),
+    row("affinity", Done(|v, a| store(&mut a.affinity.is_on, affinity::kind(v)))),
+    row("affinity-mode", Done(|v, a| store(&mut a.affinity.mode, affinity::mode(v)))),
     row("affinity-canary-behavior", Warns("has no effect yet")),
-    row("session-cookie-name", Warns("has no effect yet")),
-    row("session-cookie-path", Warns("has no effect yet")),
-    row("session-cookie-domain", Warns("has no effect yet")),
-    row("session-cookie-samesite", Warns("has no effect yet")),
-    row("session-cookie-conditional-samesite-none", Warns("has no effect yet")),
-    row("session-cookie-max-age", Warns("has no effect yet")),
-    row("session-cookie-expires", Warns("has no effect yet")),
-    row("session-cookie-secure", Warns("has no effect yet")),
-    row("session-cookie-change-on-failure", Warns("has no effect yet")),
+    row("session-cookie-name", Done(|v, a| store(&mut a.affinity.name, affinity::name(v).map(Some)))),
+    row("session-cookie-path", Done(|v, a| store(&mut a.affinity.path, affinity::path(v).map(Some)))),
+    row("session-cookie-domain", Done(|v, a| store(&mut a.affinity.domain, affinity::name(v).map(Some)))),
+    row("session-cookie-samesite", Done(|v, a| store(&mut a.affinity.same_site, affinity::same_site(v).map(Some)))),
+    row(
+        "session-cookie-conditional-samesite-none",
+        Done(|v, a| store(&mut a.affinity.is_same_site_conditional, value::boolean(v))),
+    ),
+    row("session-cookie-max-age", Done(|v, a| store(&mut a.affinity.max_age, affinity::seconds(v).map(Some)))),
+    row("session-cookie-expires", Done(|v, a| store(&mut a.affinity.expires, affinity::seconds(v).map(Some)))),
+    row("session-cookie-secure", Done(|v, a| store(&mut a.affinity.is_secure, value::boolean(v)))),
+    row("session-cookie-change-on-failure", Done(|v, a| store(&mut a.affinity.changes_on_failure, value::boolean(v)))),
     // Canary.
     row("canary", Done(|v, a| store(&mut a.canary, value::boolean(v)))),
     row("canary-by-header", Warns("has no effect yet")),

@@ -23,7 +23,7 @@ const NO_BOOLEANS: &[&str] = &["yes", "no", "on", "off", "tRUE", "truE", "2", "-
 const CODES: &[&str] = &["301", "302", "303", "307", "308", "300"];
 const NO_CODES: &[&str] = &["200", "299", "304", "305", "306", "309", "400", "-301", "301.0", "0x12d", "3xx", "70000"];
 /// Annotations whose white space at the end does not matter.
-const TRIMMED: &[&str] = &["backend-protocol", "load-balance"];
+const TRIMMED: &[&str] = &["affinity", "backend-protocol", "load-balance", "session-cookie-samesite", "affinity-mode"];
 const SECONDS: &[&str] = &["1", "5", "3600", "86400"];
 const NO_SECONDS: &[&str] = &["0", "-1", "60s", "1m", "1.5", "x", "99999999999"];
 const URLS: &[&str] = &[
@@ -117,6 +117,25 @@ const DONE: &[Works] = &[
     Works { name: "proxy-next-upstream-timeout", accepted: &["0", "30"], refused: &["-1", "30s", "x"] },
     Works { name: "proxy-send-timeout", accepted: SECONDS, refused: NO_SECONDS },
     Works { name: "proxy-read-timeout", accepted: SECONDS, refused: NO_SECONDS },
+    Works { name: "affinity", accepted: &["cookie", " cookie "], refused: &["Cookie", "ip", "true"] },
+    Works { name: "affinity-mode", accepted: &["balanced", "persistent"], refused: &["sticky", "Balanced"] },
+    Works {
+        name: "session-cookie-name",
+        accepted: &["route", "my.cookie_1-~"],
+        refused: &["a;b", "a=b", "a b", "a,b"],
+    },
+    Works { name: "session-cookie-path", accepted: &["/", "/a/b?c=d"], refused: &["/a;Domain=x", "/a b", "/\u{fc}"] },
+    Works { name: "session-cookie-domain", accepted: &["example.com", ".a-b.c"], refused: &["a;b", "a b", "*.a"] },
+    Works {
+        name: "session-cookie-samesite",
+        accepted: &["None", "Lax", "Strict", "strict", " lax "],
+        refused: &["no", "Lax;Secure", "true"],
+    },
+    Works { name: "session-cookie-conditional-samesite-none", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "session-cookie-max-age", accepted: &["0", "172800", "-1"], refused: &["1d", "x", "1.5"] },
+    Works { name: "session-cookie-expires", accepted: &["0", "172800", "-1"], refused: &["1d", "x", "1.5"] },
+    Works { name: "session-cookie-secure", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "session-cookie-change-on-failure", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "canary", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
     Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
@@ -208,18 +227,7 @@ const WARNS: &[&str] = &[
     "limit-rate",
     "limit-rate-after",
     "limit-allowlist",
-    "affinity",
-    "affinity-mode",
     "affinity-canary-behavior",
-    "session-cookie-name",
-    "session-cookie-path",
-    "session-cookie-domain",
-    "session-cookie-samesite",
-    "session-cookie-conditional-samesite-none",
-    "session-cookie-max-age",
-    "session-cookie-expires",
-    "session-cookie-secure",
-    "session-cookie-change-on-failure",
     "canary-by-header",
     "canary-by-header-value",
     "canary-by-header-pattern",

@@ -55,6 +55,27 @@ pub enum ValueError {
     /// Not a duration.
     #[error("{0:?} is not a duration such as 30s, 500ms or 5m")]
     Duration(String),
+    /// Not a kind of affinity.
+    #[error("{0:?} is not a kind of affinity; there is \"cookie\"")]
+    Affinity(String),
+    /// Not a mode of affinity.
+    #[error("{0:?} is not one of balanced, persistent")]
+    AffinityMode(String),
+    /// Not a value of `SameSite`.
+    #[error("{0:?} is not one of None, Lax, Strict")]
+    SameSite(String),
+    /// Not a behaviour of canaries.
+    #[error("{0:?} is not one of sticky, legacy")]
+    CanaryBehavior(String),
+    /// Not the name of a header.
+    #[error("{0:?} is not the name of a header")]
+    HeaderName(String),
+    /// Not a regular expression.
+    #[error(transparent)]
+    Pattern(#[from] MatchError),
+    /// Not a health check.
+    #[error("{0}")]
+    HealthCheck(String),
     /// Longer than any value that makes sense.
     #[error("value is longer than {MAX_TEXT} bytes")]
     TooLong,

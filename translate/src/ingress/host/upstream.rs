@@ -8,13 +8,14 @@ use crate::ingress::annotations::Annotations;
 
 /// The policy of a rule. Most rules have that of the settings: it is kept once.
 pub(super) fn upstream(annotations: &Annotations, defaults: &Arc<UpstreamPolicy>) -> Arc<UpstreamPolicy> {
-    let Annotations { backend_protocol, balance, proxying, .. } = annotations;
+    let Annotations { backend_protocol, balance, proxying, affinity, .. } = annotations;
     let policy = UpstreamPolicy {
         protocol: backend_protocol.or(defaults.protocol),
         tls: defaults.tls.clone(),
         timeouts: proxying.timeouts_over(&defaults.timeouts),
         retries: proxying.retries_over(&defaults.retries),
         balance: balance.over(&defaults.balance),
+        affinity: affinity.affinity(),
     };
     if policy == **defaults { Arc::clone(defaults) } else { Arc::new(policy) }
 }
