@@ -37,8 +37,9 @@ pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<
     };
     route.failed.extend(route.endpoint.take());
     let policy = &rule.rule.upstream;
-    let choice = Choice { balance: &policy.balance, hash: route.hash, failed: &route.failed, now: clock::now() };
-    let mut endpoint = match &policy.affinity {
+    let choice =
+        Choice { balance: policy.balance(route.is_canary), hash: route.hash, failed: &route.failed, now: clock::now() };
+    let mut endpoint = match policy.affinity(route.is_canary) {
         None => upstream::select(&route.backend, &choice),
         Some(affinity) => seat(session.req_header(), &route.backend, &choice, affinity).map(|seat| {
             route.is_seated = seat.is_kept && !affinity.changes_on_failure;

@@ -51,6 +51,8 @@ pub(crate) struct Client {
 pub(crate) struct Proxied {
     /// The backend; the fallback one, once the first had no endpoint.
     pub backend: Arc<Backend>,
+    /// Whether it is the canary of the rule.
+    pub is_canary: bool,
     /// The path that the upstream sees, when it is another one.
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
@@ -110,9 +112,10 @@ impl Proxied {
     /// A request that was decided to go this way.
     #[must_use]
     pub(crate) fn new(plan: Plan<'_>) -> Self {
-        let Plan { rule: _, backend, path, host, hash } = plan;
+        let Plan { rule: _, backend, is_canary, path, host, hash } = plan;
         Self {
             backend: Arc::clone(backend),
+            is_canary,
             path,
             host: host.map(Into::into),
             hash,

@@ -11,6 +11,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
+use routing::model::BackendRef;
 use routing::{Answer, Backend, CompiledRule, ConnectionView, Decision, LiveRouting, Redirection, RequestView, decide};
 
 use crate::attempts::{self, NO_ENDPOINTS, Progress};
@@ -320,19 +321,19 @@ impl Gateway {
         let is_guarded = decision.is_guarded();
         let step = match decision {
             Decision::Proxy(plan) => {
-                self.take_rule(plan.rule, context);
+                self.take_rule(plan.rule, plan.is_canary, context);
                 let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
                 let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
                 context.route = Some(Proxied::new(plan));
                 if is_served { Step::Proxy } else { Step::Fail(Failure::NoEndpoints) }
             }
             Decision::Redirect(Redirection { status, location, rule }) => {
-                self.take_rule(rule, context);
+                self.take_rule(rule, false, context);
                 Step::Respond { status, body: Bytes::new(), location: Some(location) }
             }
             Decision::Answer(Answer { status, reason, body, rule }) => {
                 if let Some(rule) = rule {
-                    self.take_rule(rule, context);
+                    self.take_rule(rule, false, context);
                 }
                 context.failure = Failure::of_reason(reason);
                 Step::Respond { status, body: Bytes::copy_from_slice(body.as_bytes()), location: None }
@@ -341,15 +342,30 @@ impl Gateway {
         (step, is_guarded)
     }
 
-    fn take_rule(&self, rule: &Arc<CompiledRule>, context: &mut Context) {
-        let metrics = rule.slot.get_or_init(|| RuleMetrics(self.metrics.route(labels(rule))));
-        context.metrics = metrics.map(|metrics| Arc::clone(&metrics.0));
+    fn take_rule(&self, rule: &Arc<CompiledRule>, is_canary: bool, context: &mut Context) {
+        let metrics = rule.slot.get_or_init(|| RuleMetrics::new(rule, &self.metrics));
+        context.metrics = metrics.map(|metrics| Arc::clone(if is_canary { &metrics.canary } else { &metrics.own }));
         context.rule = Some(Arc::clone(rule));
     }
 }
 
 /// What a rule keeps in its slot.
-struct RuleMetrics(Arc<RouteMetrics>);
+struct RuleMetrics {
+    own: Arc<RouteMetrics>,
+    /// Of requests that went to the canary; without one, the same.
+    canary: Arc<RouteMetrics>,
+}
+
+impl RuleMetrics {
+    fn new(rule: &CompiledRule, metrics: &Metrics) -> Self {
+        let own = metrics.route(labels(rule));
+        let canary = rule.rule.upstream.canary.as_ref().map(|canary| {
+            let BackendRef { namespace, service, port } = &canary.backend;
+            metrics.route(RouteLabels { canary: format!("{namespace}-{service}-{port}").into(), ..labels(rule) })
+        });
+        Self { canary: canary.unwrap_or_else(|| Arc::clone(&own)), own }
+    }
+}
 
 fn labels(rule: &CompiledRule) -> RouteLabels {
     let rule = &rule.rule;

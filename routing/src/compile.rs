@@ -92,6 +92,8 @@ pub struct CompiledRule {
     pub targets: SmallVec<[Target; 1]>,
     /// Where they go instead when the chosen target has no endpoint.
     pub fallback: Option<Arc<Backend>>,
+    /// The backend of the canary.
+    pub canary: Option<Arc<Backend>>,
     /// Room for what the data plane derives from the rule, such as its metric handles.
     pub slot: Slot,
     total_weight: u32,
@@ -264,8 +266,15 @@ impl CompiledRule {
             let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
             backends.for_each(|backend| backend.require_index());
         }
+        let canary = rule.upstream.canary.as_ref().map(|canary| {
+            let backend = (linker.backends)(&canary.backend);
+            if canary.balance.needs_index() || canary.affinity.is_some() {
+                backend.require_index();
+            }
+            backend
+        });
         let filters = Arc::clone(&rule.filters);
-        Self { rule: Arc::clone(rule), filters, targets, fallback, slot: Slot::default(), total_weight }
+        Self { rule: Arc::clone(rule), filters, targets, fallback, canary, slot: Slot::default(), total_weight }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
@@ -305,7 +314,15 @@ mod tests {
             fallback: None,
             upstream: Arc::default(),
         });
-        CompiledRule { rule, filters: Arc::default(), targets, fallback: None, slot: Slot::default(), total_weight }
+        CompiledRule {
+            rule,
+            filters: Arc::default(),
+            targets,
+            fallback: None,
+            canary: None,
+            slot: Slot::default(),
+            total_weight,
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::{Candidate, takes};
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
 use crate::host::HostName;
@@ -61,6 +62,8 @@ pub struct Plan<'s> {
     pub rule: &'s Arc<CompiledRule>,
     /// The backend that was picked.
     pub backend: &'s Arc<Backend>,
+    /// Whether it is the canary's.
+    pub is_canary: bool,
     /// The path that the upstream sees, when it is another one.
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
@@ -170,15 +173,26 @@ fn apply<'s>(
         }
     }
     match rule.pick(request.entropy).and_then(|target| target.backend.as_ref()) {
-        Some(backend) => {
-            let hash = match &rule.rule.upstream.balance.algorithm {
+        Some(primary) => {
+            let canary = canary(rule, primary, request);
+            let hash = match &rule.rule.upstream.balance(canary.is_some()).algorithm {
                 Algorithm::Hash { key, .. } => key.sum(&values),
                 Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
             };
-            Decision::Proxy(Plan { rule, backend, path, host, hash })
+            let backend = canary.unwrap_or(primary);
+            Decision::Proxy(Plan { rule, backend, is_canary: canary.is_some(), path, host, hash })
         }
         None => answer(500, Reason::BackendInvalid, ""),
     }
+}
+
+/// The backend of the canary, when it takes the request.
+fn canary<'s>(rule: &'s CompiledRule, primary: &Backend, request: &RequestView<'_>) -> Option<&'s Arc<Backend>> {
+    let policy = &rule.rule.upstream;
+    let (canary, backend) = policy.canary.as_ref().zip(rule.canary.as_ref())?;
+    let primary = Candidate { backend: primary, affinity: policy.affinity(false) };
+    let own = Candidate { backend, affinity: policy.affinity(true) };
+    takes(canary, primary, own, request).then_some(backend)
 }
 
 fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<'_>) -> bool {

@@ -4,6 +4,7 @@
 //! the compiled [`Snapshot`] with its publisher, and [`decide`].
 //! It must not know Kubernetes, Pingora, tokio, clocks or files: values in, values out.
 
+mod canary;
 mod certificate;
 mod compile;
 mod cookie;

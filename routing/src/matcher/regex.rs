@@ -66,6 +66,11 @@ impl RegexPattern {
         Self::compile(pattern, format!("^{pattern}"), true)
     }
 
+    /// A pattern that may match anywhere in a text, with case (nginx `~`).
+    pub fn anywhere(pattern: &str) -> Result<Self, MatchError> {
+        Self::compile(pattern, format!("(?:{pattern})"), false)
+    }
+
     fn compile(source: &str, expression: String, case_insensitive: bool) -> Result<Self, MatchError> {
         if source.len() > MAX_PATTERN_TEXT {
             return Err(MatchError::TooLong);

@@ -6,6 +6,7 @@
 mod affinity;
 mod backend;
 mod balance;
+mod canary;
 mod filter;
 mod guard;
 mod listener;
@@ -24,6 +25,7 @@ pub use backend::{
     PortRef,
 };
 pub use balance::{Algorithm, Balance, Ejection};
+pub use canary::{Canary, CanaryHeader, CanaryValues};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::affinity::CookieAffinity;
 use super::backend::BackendRef;
 use super::balance::Balance;
+use super::canary::Canary;
 use super::filter::Filter;
 use super::guard::Guards;
 use super::retries::Retries;
@@ -115,7 +116,7 @@ pub struct WeightedBackend {
     pub filters: Vec<Filter>,
 }
 
-/// How the connection to the upstream is made, and how long it may take.
+/// The way to the upstream: where it leads, how the connection is made, how long it may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct UpstreamPolicy {
     /// The protocol; `None` leaves it to the backend's own `appProtocol`.
@@ -130,6 +131,8 @@ pub struct UpstreamPolicy {
     pub balance: Balance,
     /// How sessions stay with an endpoint; `None` for no sessions.
     pub affinity: Option<Arc<CookieAffinity>>,
+    /// A second backend for some of the requests.
+    pub canary: Option<Arc<Canary>>,
 }
 
 /// The protocol towards the upstream.
@@ -200,6 +203,26 @@ impl Default for Timeouts {
             request: None,
             backend_request: None,
         }
+    }
+}
+
+impl UpstreamPolicy {
+    /// The canary, for a request that goes to it.
+    #[must_use]
+    pub fn canary_if(&self, is_canary: bool) -> Option<&Canary> {
+        self.canary.as_deref().filter(|_| is_canary)
+    }
+
+    /// How an endpoint is chosen for a request that goes to the canary, or does not.
+    #[must_use]
+    pub fn balance(&self, is_canary: bool) -> &Balance {
+        self.canary_if(is_canary).map_or(&self.balance, |canary| &canary.balance)
+    }
+
+    /// How sessions stay with an endpoint, for a request that goes to the canary, or does not.
+    #[must_use]
+    pub fn affinity(&self, is_canary: bool) -> Option<&CookieAffinity> {
+        self.canary_if(is_canary).map_or(&self.affinity, |canary| &canary.affinity).as_deref()
     }
 }
 

@@ -42,7 +42,8 @@ impl Translator {
         self.close_over_aliases(&mut affected.hosts);
         for host in &affected.hosts {
             self.emit_host(host, &mut delta, &mut affected.touched);
-            affected.touched.extend(self.index.of_alias(host).map(|name| name.of_kind(Kind::Ingress)));
+            let dependents = self.index.of_alias(host).chain(self.index.canaries_of(host));
+            affected.touched.extend(dependents.map(|name| name.of_kind(Kind::Ingress)));
         }
         for reference in &affected.backends {
             self.emit_backend(reference, &mut delta, &mut affected.touched);
@@ -172,10 +173,19 @@ impl Translator {
     }
 
     fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
-        let mut ingresses: Vec<&Arc<Ingress>> =
-            self.index.of_host(host).filter_map(|name| self.store.ingresses.get(name)).collect();
+        Neighbours {
+            host,
+            ingresses: self.in_order(self.index.of_host(host)),
+            canaries: self.in_order(self.index.canaries_of(host)),
+            defaults: &self.settings.ingress,
+            default_backend: self.default_backend.as_ref(),
+        }
+    }
+
+    fn in_order<'a>(&'a self, names: impl Iterator<Item = &'a NamespacedName>) -> Vec<&'a Arc<Ingress>> {
+        let mut ingresses: Vec<&Arc<Ingress>> = names.filter_map(|name| self.store.ingresses.get(name)).collect();
         ingresses.sort_by(|a, b| a.precedence(b));
-        Neighbours { host, ingresses, defaults: &self.settings.ingress, default_backend: self.default_backend.as_ref() }
+        ingresses
     }
 
     pub(super) fn default_certificate(&self) -> Option<CertificateRef> {

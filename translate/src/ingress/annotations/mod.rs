@@ -4,6 +4,7 @@
 mod access;
 mod affinity;
 mod balance;
+mod canary;
 mod proxying;
 mod table;
 mod value;
@@ -19,6 +20,7 @@ pub(crate) use access::networks;
 pub use affinity::AffinityAnnotations;
 pub use balance::BalanceAnnotations;
 pub(crate) use balance::{algorithm, ejection};
+pub use canary::CanaryAnnotations;
 pub use proxying::ProxyingAnnotations;
 pub(crate) use proxying::{conditions, optional_timeout};
 pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
@@ -67,8 +69,8 @@ pub struct Annotations {
     pub default_backend: Option<Box<str>>,
     /// `server-alias`.
     pub server_alias: Box<[HostPattern]>,
-    /// `canary`.
-    pub canary: bool,
+    /// What makes a canary of the Ingress.
+    pub canary: CanaryAnnotations,
     /// Which clients get through.
     pub access: AccessAnnotations,
     /// Why the paths of the Ingress answer 503; empty when they do not.

@@ -1,12 +1,13 @@
 //! Every annotation of ingress-nginx 1.15 in one of three states.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
 use super::Annotations;
 use super::access;
 use super::value::{self, ValueError};
-use super::{affinity, balance, proxying};
+use super::{affinity, balance, canary, proxying};
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -179,7 +180,7 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     // Session affinity.
     row("affinity", Done(|v, a| store(&mut a.affinity.is_on, affinity::kind(v)))),
     row("affinity-mode", Done(|v, a| store(&mut a.affinity.mode, affinity::mode(v)))),
-    row("affinity-canary-behavior", Warns("has no effect yet")),
+    row("affinity-canary-behavior", Done(|v, a| store(&mut a.affinity.is_canary_apart, affinity::canary_behavior(v)))),
     row("session-cookie-name", Done(|v, a| store(&mut a.affinity.name, affinity::name(v).map(Some)))),
     row("session-cookie-path", Done(|v, a| store(&mut a.affinity.path, affinity::path(v).map(Some)))),
     row("session-cookie-domain", Done(|v, a| store(&mut a.affinity.domain, affinity::name(v).map(Some)))),
@@ -193,13 +194,13 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("session-cookie-secure", Done(|v, a| store(&mut a.affinity.is_secure, value::boolean(v)))),
     row("session-cookie-change-on-failure", Done(|v, a| store(&mut a.affinity.changes_on_failure, value::boolean(v)))),
     // Canary.
-    row("canary", Done(|v, a| store(&mut a.canary, value::boolean(v)))),
-    row("canary-by-header", Warns("has no effect yet")),
-    row("canary-by-header-value", Warns("has no effect yet")),
-    row("canary-by-header-pattern", Warns("has no effect yet")),
-    row("canary-by-cookie", Warns("has no effect yet")),
-    row("canary-weight", Warns("has no effect yet")),
-    row("canary-weight-total", Warns("has no effect yet")),
+    row("canary", Done(|v, a| store(&mut a.canary.is_on, value::boolean(v)))),
+    row("canary-by-header", Done(|v, a| store(&mut a.canary.header, canary::header(v).map(Some)))),
+    row("canary-by-header-value", Done(|v, a| store(&mut a.canary.value, canary::text(v).map(Some)))),
+    row("canary-by-header-pattern", Done(|v, a| store(&mut a.canary.pattern, canary::pattern(v).map(Some)))),
+    row("canary-by-cookie", Done(|v, a| store(&mut a.canary.cookie, canary::text(v).map(Some)))),
+    row("canary-weight", Done(|v, a| store(&mut a.canary.weight, canary::weight(v)))),
+    row("canary-weight-total", Done(|v, a| store(&mut a.canary.total, canary::weight(v).map(NonZeroU32::new)))),
     // Mirror.
     row("mirror-target", Warns("has no effect yet")),
     row("mirror-request-body", Warns("has no effect yet")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use routing::model::UpstreamProtocol;
-use routing::{HostError, HostPattern, Template, TemplateError, WildcardDepth};
+use routing::{HostError, HostPattern, MatchError, Template, TemplateError, WildcardDepth};
 
 /// Why a value is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

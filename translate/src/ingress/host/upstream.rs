@@ -16,6 +16,7 @@ pub(super) fn upstream(annotations: &Annotations, defaults: &Arc<UpstreamPolicy>
         retries: proxying.retries_over(&defaults.retries),
         balance: balance.over(&defaults.balance),
         affinity: affinity.affinity(),
+        canary: None,
     };
     if policy == **defaults { Arc::clone(defaults) } else { Arc::new(policy) }
 }
