@@ -13,6 +13,7 @@ mod failure;
 mod filter;
 mod framing;
 mod gate;
+mod health;
 mod listener;
 mod proxy;
 mod question;

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::index::EndpointIndex;
 use crate::model::{
-    AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey,
+    AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey, HealthCheck,
 };
 use crate::session::{SessionKey, backend_key, upstream_name};
 use crate::slot::Slot;
@@ -39,6 +39,8 @@ pub struct BackendState {
     /// The endpoints that take requests: the ready ones, or, when there are none, those that are on their way out and
     /// still answer (KEP-1669).
     pub endpoints: Box<[Arc<Endpoint>]>,
+    /// How its endpoints are asked whether they are well.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// How endpoints are found by a key; `None` where no rule does so.
     pub index: Option<EndpointIndex>,
 }
@@ -98,11 +100,12 @@ impl Backend {
     /// Makes endpoints findable by a key from now on, for as long as the backend lives.
     pub(crate) fn require_index(&self) {
         if !self.is_indexed.swap(true, Ordering::Relaxed) {
-            let BackendState { key, protocol, endpoints, index: _ } = &**self.state.load();
+            let BackendState { key, protocol, endpoints, health_check, index: _ } = &**self.state.load();
             self.set_state(BackendState {
                 key: key.clone(),
                 protocol: *protocol,
                 endpoints: endpoints.clone(),
+                health_check: health_check.clone(),
                 index: None,
             });
         }
@@ -133,7 +136,7 @@ impl BackendState {
         addresses: &Addresses,
         mut intern: impl FnMut(EndpointKey) -> Arc<Endpoint>,
     ) -> Self {
-        let BackendModel { key, protocol, endpoints } = model;
+        let BackendModel { key, protocol, health_check, endpoints } = model;
         let Some(key) = key else { return Self::default() };
         let usable = [EndpointCondition::Ready, EndpointCondition::Draining]
             .into_iter()
@@ -152,6 +155,12 @@ impl BackendState {
                 }
             }
         }
-        Self { key: Some(Arc::clone(key)), protocol: *protocol, endpoints: interned.into(), index: None }
+        Self {
+            key: Some(Arc::clone(key)),
+            protocol: *protocol,
+            endpoints: interned.into(),
+            health_check: health_check.clone(),
+            index: None,
+        }
     }
 }

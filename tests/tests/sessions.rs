@@ -114,7 +114,8 @@ async fn a_session_leaves_a_failed_endpoint_only_where_it_may() {
         let refusing = refusing_address().await;
         addresses.push(refusing);
         let annotations = [("affinity-mode", "persistent"), ("session-cookie-change-on-failure", changes)];
-        let gateway = Gateway::start(&Manifests::of(&manifests(&annotations, &addresses)), &[]).await;
+        let manifests = Manifests::of(&manifests(&annotations, &addresses));
+        let gateway = Gateway::start(&manifests, &[]).await;
         let cookie = format!("route={}|{BACKEND_KEY}", md5(&format!("default-a-80{refusing}")));
         let answer = ask(&gateway, &cookie).await;
         if changes == "true" {

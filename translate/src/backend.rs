@@ -89,7 +89,12 @@ pub(crate) fn resolve(
     let uid = sources.service.map(|service| service.meta.uid.clone()).unwrap_or_default();
     let key = BackendKey { namespace: namespace.clone(), service: name.clone(), uid, port: port.number };
     let protocol = port.app_protocol.map(app_protocol);
-    let model = BackendModel { key: Some(Arc::new(key)), protocol, endpoints: endpoints.into_values().collect() };
+    let model = BackendModel {
+        key: Some(Arc::new(key)),
+        protocol,
+        health_check: sources.service.and_then(|service| service.health_check.clone()),
+        endpoints: endpoints.into_values().collect(),
+    };
     (model, problems)
 }
 

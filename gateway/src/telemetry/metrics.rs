@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TextEncoder, proto};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto};
 use routing::LiveRouting;
 
 use super::access_log::AccessLog;
@@ -43,6 +43,10 @@ pub struct Metrics {
     pub retries: Retries,
     /// Endpoints that were taken out of the rotation because they failed.
     pub ejections: IntCounter,
+    /// Endpoints that active checks find up.
+    pub checked_up: IntGauge,
+    /// Endpoints that active checks find down.
+    pub checked_down: IntGauge,
 }
 
 /// Retries of requests.
@@ -101,7 +105,14 @@ impl Metrics {
             "Requests that were given to another endpoint, or would have been, had the retry budget allowed it",
             "outcome",
         )?;
+        let checked = IntGaugeVec::new(
+            Opts::new("penstock_health_check_endpoints", "Endpoints that are actively checked, by what was found"),
+            &["state"],
+        )?;
+        registry.register(Box::new(checked.clone()))?;
         Ok(Self {
+            checked_up: checked.with_label_values(&["up"]),
+            checked_down: checked.with_label_values(&["down"]),
             retries: Retries {
                 made: retries.with_label_values(&["made"]),
                 over_budget: retries.with_label_values(&["over_budget"]),

@@ -2,7 +2,7 @@
 //! atomics: nobody waits to read or to write it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use routing::Endpoint;
@@ -20,6 +20,10 @@ pub(super) struct EndpointState {
     pub(super) latency: Latency,
     /// What it failed at.
     pub(super) outlier: Outlier,
+    /// Whether active checks find it down.
+    is_down: AtomicBool,
+    /// When active checks found it up again, in microseconds; 0 for never.
+    up_since: AtomicU64,
     /// Requests that it works on.
     n_requests: AtomicU32,
     /// When it was first seen, in microseconds.
@@ -36,6 +40,8 @@ pub(super) fn state(endpoint: &Endpoint) -> &EndpointState {
         number: NEXT.fetch_add(1, Ordering::Relaxed),
         latency: Latency::default(),
         outlier: Outlier::default(),
+        is_down: AtomicBool::new(false),
+        up_since: AtomicU64::new(0),
         n_requests: AtomicU32::new(0),
         began: AtomicU64::new(micros(clock::now())),
     });
@@ -57,13 +63,27 @@ impl EndpointState {
 
     /// Whether it gets requests.
     pub(super) fn is_available(&self, now: Duration) -> bool {
-        !self.outlier.is_ejected(now)
+        self.is_up() && !self.outlier.is_ejected(now)
+    }
+
+    /// Whether active checks have nothing against it.
+    pub(super) fn is_up(&self) -> bool {
+        !self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Notes what active checks found.
+    pub(super) fn set_up(&self, is_up: bool, now: Duration) {
+        let was_down = self.is_down.swap(!is_up, Ordering::Relaxed);
+        if is_up && was_down {
+            self.up_since.store(micros(now), Ordering::Relaxed);
+        }
     }
 
     /// How long it has been there, or back: slow start counts from here.
     pub(super) fn age(&self, now: Duration) -> Duration {
         let began = Duration::from_micros(self.began.load(Ordering::Relaxed));
-        now.saturating_sub(began.max(self.outlier.back_since()))
+        let up = Duration::from_micros(self.up_since.load(Ordering::Relaxed));
+        now.saturating_sub(began.max(up).max(self.outlier.back_since()))
     }
 }
 

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use routing::{Backend, Endpoint};
 
+use crate::clock;
+
 /// Pays into the retry budget of a backend, once for each request.
 pub(crate) fn pay_in(backend: &Backend) {
     budget::budget(backend).pay_in();
@@ -41,6 +43,11 @@ pub(crate) fn fail(backend: &Backend, endpoint: &Endpoint, now: Duration) -> Opt
     let state = backend.state();
     let n_ejected = state.endpoints.iter().filter(|other| endpoint::state(other).outlier.is_ejected(now)).count();
     if outlier::may_eject(n_ejected, state.endpoints.len()) { outlier.eject(now) } else { None }
+}
+
+/// Notes what active checks found.
+pub(crate) fn set_up(endpoint: &Endpoint, is_up: bool) {
+    endpoint::state(endpoint).set_up(is_up, clock::now());
 }
 
 /// Notes how soon an endpoint answered.

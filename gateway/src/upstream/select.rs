@@ -114,6 +114,11 @@ impl Choice<'_> {
         self.is_new(endpoint) && state(endpoint).is_available(self.now)
     }
 
+    /// Whether active checks have nothing against the endpoint.
+    pub(super) fn is_up(&self, endpoint: &Endpoint) -> bool {
+        state(endpoint).is_up()
+    }
+
     /// Whether slow start lets the endpoint take this one of its requests.
     fn admits(&self, endpoint: &Endpoint) -> bool {
         let Some(window) = self.balance.slow_start else { return true };

@@ -51,7 +51,7 @@ pub(crate) fn seat_of(state: &BackendState, affinity: &CookieAffinity, key: &str
 }
 
 /// Finds the endpoint of a session, and gives one to a new session. A session leaves an endpoint only when that is gone,
-/// or, where it `changes_on_failure`, when it has failed.
+/// when active checks find it down, or, where it `changes_on_failure`, when it has failed.
 pub(crate) fn seat(
     backend: &Backend,
     choice: &Choice<'_>,
@@ -61,7 +61,12 @@ pub(crate) fn seat(
 ) -> Option<Seat> {
     let state = backend.state();
     if let Some(endpoint) = key.and_then(|key| seat_of(&state, affinity, key)) {
-        if !affinity.changes_on_failure || choice.failed.is_empty() && choice.is_usable(&endpoint) {
+        let stays = if affinity.changes_on_failure {
+            choice.failed.is_empty() && choice.is_usable(&endpoint)
+        } else {
+            choice.is_up(&endpoint)
+        };
+        if stays {
             return choice.is_new(&endpoint).then_some(Seat { endpoint, is_kept: true, new_key: None });
         }
     }

@@ -9,6 +9,7 @@ mod balance;
 mod canary;
 mod filter;
 mod guard;
+mod health;
 mod listener;
 mod retries;
 mod rule;
@@ -31,6 +32,7 @@ pub use filter::{
     Rewrite, UriParts,
 };
 pub use guard::{Access, AccessList, Guards, Satisfy, Verdict};
+pub use health::{HealthCheck, Probe};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
 pub use retries::{Retries, RetryCondition, RetryConditions};
 pub use rule::{

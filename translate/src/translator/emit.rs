@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use routing::model::{BackendModel, BackendRef, CertificateRef, Host, HostKey, Listener, Protocol};
+use routing::model::{BackendModel, BackendRef, CertificateRef, HealthCheck, Host, HostKey, Listener, Protocol};
 use routing::{Certificate, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
@@ -127,7 +127,10 @@ impl Translator {
             return;
         }
         let sources = self.store.of_backend(reference);
-        let (model, problems) = backend::resolve(reference, &sources, self.target(reference), &self.config);
+        let (mut model, problems) = backend::resolve(reference, &sources, self.target(reference), &self.config);
+        if model.key.is_some() && model.health_check.is_none() {
+            model.health_check = self.health_check(reference);
+        }
         let known = self.conditions.of_backends.get(reference).map(Vec::as_slice).unwrap_or_default();
         if *known != *problems {
             touched.extend(self.index.of_backend(reference).map(|name| name.of_kind(Kind::Ingress)));
@@ -170,6 +173,12 @@ impl Translator {
         } else {
             backend::Target::Endpoints
         }
+    }
+
+    /// How the oldest Ingress that wants it so has the endpoints of a backend asked whether they are well.
+    fn health_check(&self, reference: &BackendRef) -> Option<Arc<HealthCheck>> {
+        let users = self.in_order(self.index.of_backend(reference));
+        users.into_iter().find_map(|ingress| ingress.annotations.health_check.clone())
     }
 
     fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {

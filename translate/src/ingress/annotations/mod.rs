@@ -12,7 +12,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use routing::model::UpstreamProtocol;
+use routing::model::{HealthCheck, UpstreamProtocol};
 use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
@@ -63,6 +63,8 @@ pub struct Annotations {
     pub affinity: AffinityAnnotations,
     /// How long an upstream may take, and what happens when it fails.
     pub proxying: ProxyingAnnotations,
+    /// `penstock.dev/health-check`.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// `service-upstream`; `None` leaves it to the settings.
     pub service_upstream: Option<bool>,
     /// `default-backend`: a Service in the namespace of the Ingress.

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+
+use routing::model::HealthCheck;
 
 use super::Annotations;
 use super::access;
 use super::value::{self, ValueError};
 use super::{affinity, balance, canary, proxying};
+use crate::health;
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -228,9 +231,14 @@ const OWN_PREFIX: &str = "penstock.dev/";
 
 /// Annotations that ingress-nginx does not know, under our own prefix only.
 pub const OWN_ANNOTATIONS: &[AnnotationRow] = &[
+    row("health-check", Done(|v, a| store(&mut a.health_check, health_check(v)))),
     row("passive-ejection", Done(|v, a| store(&mut a.balance.ejection, balance::ejection(v).map(Some)))),
     row("slow-start", Done(|v, a| store(&mut a.balance.slow_start, value::duration(v).map(Some)))),
 ];
+
+fn health_check(text: &str) -> Result<Option<Arc<HealthCheck>>, ValueError> {
+    health::parse(text).map(Some).map_err(ValueError::HealthCheck)
+}
 
 /// The row of one of our own annotations, by its whole name.
 pub(super) fn find_own(key: &str) -> Option<&'static AnnotationRow> {
