@@ -82,6 +82,7 @@ impl Sync {
                 }
                 Some(Resolved { name, addresses }) = resolved.recv() => {
                     self.publisher.set_addresses(&name, &addresses);
+                    (self.on_published)();
                 }
                 Some(SyncRequest::Dump(answer)) = requests.recv() => {
                     let _ = answer.send(serde_json::to_string_pretty(self.publisher.model()).unwrap_or_default());

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora::http::RequestHeader;
-use routing::{Backend, CompiledRule, ConnectionView, Endpoint, RequestView, Scheme, Snapshot};
+use routing::{Backend, CompiledRule, ConnectionView, Endpoint, Plan, RequestView, Scheme, Snapshot};
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
 use crate::filter::{Compressor, Counted};
 use crate::gate;
 use crate::telemetry::RouteMetrics;
+use crate::upstream::InFlight;
 
 /// What is known about one request. Pingora carries it from phase to phase.
 pub(crate) struct Context {
@@ -59,14 +60,28 @@ pub(crate) struct Client {
 pub(crate) struct Proxied {
     /// The backend; the fallback one, once the first had no endpoint.
     pub backend: Arc<Backend>,
+    /// Whether it is the canary of the rule.
+    pub is_canary: bool,
     /// The path that the upstream sees, when it is another one.
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
     pub host: Option<Box<str>>,
+    /// The sum of the key that the endpoint is chosen by.
+    pub hash: u32,
     /// The endpoint of the current attempt.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// Counts the request for its endpoint.
+    pub in_flight: Option<InFlight>,
     /// Endpoints that failed before.
     pub failed: Vec<Arc<Endpoint>>,
+    /// Whether the endpoint is that of a session which stays with it, come what may.
+    pub is_seated: bool,
+    /// The `Set-Cookie` of a new session.
+    pub set_cookie: Option<String>,
+    /// When the first attempt began.
+    pub first_attempt: Option<Instant>,
+    /// Whether an attempt failed because a kept connection had died.
+    pub met_stale_connection: bool,
     /// When the current attempt began.
     pub attempt_began: Instant,
     /// How long connecting took; zero for a kept connection.
@@ -137,15 +152,23 @@ impl Default for Context {
 }
 
 impl Proxied {
-    /// A request that was decided to go to `backend`.
+    /// A request that was decided to go this way.
     #[must_use]
-    pub(crate) fn new(backend: Arc<Backend>, path: Option<String>, host: Option<Box<str>>) -> Self {
+    pub(crate) fn new(plan: Plan<'_>) -> Self {
+        let Plan { rule: _, backend, is_canary, path, host, hash } = plan;
         Self {
-            backend,
+            backend: Arc::clone(backend),
+            is_canary,
             path,
-            host,
+            host: host.map(Into::into),
+            hash,
             endpoint: None,
+            in_flight: None,
             failed: Vec::new(),
+            is_seated: false,
+            set_cookie: None,
+            first_attempt: None,
+            met_stale_connection: false,
             attempt_began: Instant::now(),
             connect_time: None,
             header_time: None,

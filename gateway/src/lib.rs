@@ -6,6 +6,8 @@
 mod admin;
 mod answer;
 mod application;
+mod attempts;
+mod clock;
 mod connection;
 mod connections;
 mod context;
@@ -14,6 +16,7 @@ mod filter;
 mod framing;
 mod gate;
 mod head;
+mod health;
 mod listener;
 mod proxy;
 mod proxy_header;

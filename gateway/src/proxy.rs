@@ -1,7 +1,7 @@
 //! The life of a request, in the order of Pingora's phases.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,20 +11,18 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
+use routing::model::BackendRef;
 use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, decide};
 
 use crate::answer;
+use crate::attempts::{self, NO_ENDPOINTS, Progress};
 use crate::connection::ConnectionInfo;
 use crate::context::{Client, Context, Proxied};
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper, Refusal, Visitor};
 use crate::gate;
 use crate::telemetry::{AccessLog, Metrics, RouteLabels, RouteMetrics};
-use crate::upstream;
-
-/// Marks an error of ours with the failure that it stands for.
-const NO_ENDPOINTS: ErrorType = ErrorType::Custom("no endpoints");
 
 /// The gateway as Pingora's proxy logic. One object serves all requests; what belongs to one is in its [`Context`].
 pub(crate) struct Gateway {
@@ -133,43 +131,19 @@ impl ProxyHttp for Gateway {
     }
 
     /// Picks an endpoint, another one for each attempt.
-    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
-        let Context { rule: Some(rule), route: Some(route), snapshot: Some(snapshot), client: Some(client), .. } =
-            context
-        else {
-            return Error::e_explain(ErrorType::InternalError, "request without a route");
-        };
-        if let Some(failed) = route.endpoint.take() {
-            route.failed.push(failed);
-        }
-        let mut endpoint = upstream::select(&route.backend, &route.failed);
-        if endpoint.is_none()
-            && route.failed.is_empty()
-            && let Some(fallback) = &rule.fallback
-        {
-            route.backend = Arc::clone(fallback);
-            endpoint = upstream::select(&route.backend, &route.failed);
-        }
-        let Some(endpoint) = endpoint else {
-            return Error::e_explain(NO_ENDPOINTS, "no endpoint takes requests");
-        };
-        let policy = &rule.rule.upstream;
-        let protocol = upstream::protocol(policy, route.backend.state().protocol, client.scheme);
-        let peer = upstream::peer(&endpoint, protocol, policy, snapshot.settings());
-        route.endpoint = Some(endpoint);
-        route.attempt_began = Instant::now();
-        Ok(peer)
+    async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        attempts::next(session, context)
     }
 
     /// Nothing was sent yet, so another endpoint may take the request, whatever its method.
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(may_try_another(context));
+        attempts::failed(session, context, &mut error, Progress::Unsent, false, &self.metrics);
         error
     }
 
@@ -223,15 +197,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        if let Some(route) = &mut context.route
-            && !response.status.is_informational()
-        {
-            route.header_time = Some(route.attempt_began.elapsed());
-            route.status = Some(response.status.as_u16());
+        let status = response.status;
+        if !status.is_informational() && attempts::answered(session, context, status.as_u16(), &self.metrics) {
+            let mut error = Error::create(ErrorType::HTTPStatus(status.as_u16()), ErrorSource::Upstream, None, None);
+            error.set_retry(true);
+            return Err(error);
         }
         match &context.rule {
             Some(rule) => filter::check_response_head(&rule.rule.sizes, response),
@@ -263,6 +237,11 @@ impl ProxyHttp for Gateway {
             // Pingora asks when a request begins, and this one may have begun before the drain.
             session.set_keepalive(None);
         }
+        if !response.status.is_informational()
+            && let Some(cookie) = context.route.as_mut().and_then(|route| route.set_cookie.take())
+        {
+            response.append_header(header::SET_COOKIE, cookie)?;
+        }
         if let Some(snapshot) = &context.snapshot {
             filter::hide_headers(snapshot.settings(), response);
         }
@@ -293,8 +272,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// The upstream may have seen the request: only one that can be repeated is, and only where the connection was a
-    /// kept one that had died, or where nothing was sent.
+    /// The upstream may have acted upon the request.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -303,25 +281,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        if matches!(error.etype(), ErrorType::Custom(_)) {
-            // What we found wrong ourselves is wrong everywhere.
-            error.set_retry(false);
-            return error;
-        }
-        let is_repeatable = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none();
-        if is_repeatable && may_try_another_or_same(context) {
-            error.retry.decide_reuse(reused);
-        } else {
-            error.set_retry(false);
-        }
-        if error.retry()
-            && let Some(route) = &mut context.route
-        {
-            // A kept connection that died says nothing about its endpoint.
-            route.endpoint = None;
-        }
+        attempts::failed(session, context, &mut error, Progress::Sent, reused, &self.metrics);
         error
     }
 
@@ -397,19 +357,19 @@ impl Gateway {
         let is_guarded = decision.is_guarded();
         let step = match decision {
             Decision::Proxy(plan) => {
-                self.take_rule(plan.rule, context);
+                self.take_rule(plan.rule, plan.is_canary, context);
                 let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
                 let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
-                context.route = Some(Proxied::new(Arc::clone(plan.backend), plan.path, plan.host.map(Into::into)));
+                context.route = Some(Proxied::new(plan));
                 if is_served { Step::Proxy } else { Step::Fail(Failure::NoEndpoints) }
             }
             Decision::Redirect(Redirection { status, location, rule }) => {
-                self.take_rule(rule, context);
+                self.take_rule(rule, false, context);
                 Step::Respond { status, body: Bytes::new(), location: Some(location) }
             }
             Decision::Answer(Answer { status, reason, body, rule }) => {
                 if let Some(rule) = rule {
-                    self.take_rule(rule, context);
+                    self.take_rule(rule, false, context);
                 }
                 context.failure = Failure::of_reason(reason);
                 Step::Respond { status, body: Bytes::copy_from_slice(body.as_bytes()), location: None }
@@ -418,15 +378,30 @@ impl Gateway {
         (step, is_guarded)
     }
 
-    fn take_rule(&self, rule: &Arc<CompiledRule>, context: &mut Context) {
-        let metrics = rule.slot.get_or_init(|| RuleMetrics(self.metrics.route(labels(rule))));
-        context.metrics = metrics.map(|metrics| Arc::clone(&metrics.0));
+    fn take_rule(&self, rule: &Arc<CompiledRule>, is_canary: bool, context: &mut Context) {
+        let metrics = rule.slot.get_or_init(|| RuleMetrics::new(rule, &self.metrics));
+        context.metrics = metrics.map(|metrics| Arc::clone(if is_canary { &metrics.canary } else { &metrics.own }));
         context.rule = Some(Arc::clone(rule));
     }
 }
 
 /// What a rule keeps in its slot.
-struct RuleMetrics(Arc<RouteMetrics>);
+struct RuleMetrics {
+    own: Arc<RouteMetrics>,
+    /// Of requests that went to the canary; without one, the same.
+    canary: Arc<RouteMetrics>,
+}
+
+impl RuleMetrics {
+    fn new(rule: &CompiledRule, metrics: &Metrics) -> Self {
+        let own = metrics.route(labels(rule));
+        let canary = rule.rule.upstream.canary.as_ref().map(|canary| {
+            let BackendRef { namespace, service, port } = &canary.backend;
+            metrics.route(RouteLabels { canary: format!("{namespace}-{service}-{port}").into(), ..labels(rule) })
+        });
+        Self { canary: canary.unwrap_or_else(|| Arc::clone(&own)), own }
+    }
+}
 
 fn labels(rule: &CompiledRule) -> RouteLabels {
     let rule = &rule.rule;
@@ -439,18 +414,6 @@ fn labels(rule: &CompiledRule) -> RouteLabels {
         host: rule.host.clone(),
         canary: "".into(),
     }
-}
-
-fn may_try_another(context: &Context) -> bool {
-    let (Some(rule), Some(route)) = (&context.rule, &context.route) else { return false };
-    let n_tried = route.failed.len() + usize::from(route.endpoint.is_some());
-    let n_endpoints = route.backend.state().endpoints.len();
-    n_tried < usize::try_from(rule.rule.upstream.retries.tries).unwrap_or(usize::MAX) && n_tried < n_endpoints
-}
-
-fn may_try_another_or_same(context: &Context) -> bool {
-    let (Some(rule), Some(route)) = (&context.rule, &context.route) else { return false };
-    route.failed.len() < usize::try_from(rule.rule.upstream.retries.tries).unwrap_or(usize::MAX)
 }
 
 /// `X-Request-ID`: the client's own, else 32 random hexadecimal digits.

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use pingora::proxy::Session;
+use routing::CompiledRule;
 use routing::model::LoggedRequests;
 
 use crate::context::{Context, Proxied};
@@ -74,7 +75,10 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         request_time: duration.as_secs_f64(),
         namespace: origin.map_or("", |origin| &origin.namespace),
         ingress: origin.map_or("", |origin| &origin.name),
-        upstream: context.route.as_ref().map(|route| upstream_record(route, session.upstream_body_bytes_received())),
+        upstream: context
+            .route
+            .as_ref()
+            .map(|route| upstream_record(route, context.rule.as_deref(), session.upstream_body_bytes_received())),
         request_id: context.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         reason: context.failure.map_or("", |failure| failure.label()),
         details: RequestDetails {
@@ -91,12 +95,20 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
     log.log(&record, settings.log_format.as_deref());
 }
 
-fn upstream_record(route: &Proxied, response_length: usize) -> UpstreamRecord<'_> {
+fn upstream_record<'a>(
+    route: &'a Proxied,
+    rule: Option<&'a CompiledRule>,
+    response_length: usize,
+) -> UpstreamRecord<'a> {
     let backend = route.backend.reference();
+    let alternative = route.is_canary.then_some(backend);
+    let primary = rule.and_then(|rule| rule.rule.backends.first()?.backend.as_ref());
+    let backend = if route.is_canary { primary.unwrap_or(backend) } else { backend };
     UpstreamRecord {
         namespace: &backend.namespace,
         service: &backend.service,
         port: &backend.port,
+        alternative,
         address: route.endpoint.as_ref().map(|endpoint| endpoint.key.address),
         response_length,
         response_time: route.attempt_began.elapsed().as_secs_f64(),

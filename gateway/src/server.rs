@@ -16,6 +16,7 @@ use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
 use crate::application::Application;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
+use crate::health::HealthChecks;
 use crate::listener::{ListenError, ListenerManager, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
@@ -80,13 +81,14 @@ pub struct Server {
     access_log: Option<Arc<AccessLog>>,
     shutdown: watch::Sender<bool>,
     reconcile: Arc<Notify>,
+    recheck: Arc<Notify>,
     close: Option<oneshot::Sender<oneshot::Sender<()>>>,
     first_bind: Option<oneshot::Receiver<Vec<ListenError>>>,
 }
 
 impl Server {
     /// Starts the data plane. Nothing is bound for clients yet: listeners come with the first snapshot. The status and
-    /// admin endpoints run on `control`, so that traffic and they do not wait for each other.
+    /// admin endpoints, and health checks, run on `control`, so that traffic and they do not wait for each other.
     pub fn start(
         config: ServerConfig,
         live: Arc<LiveRouting>,
@@ -107,6 +109,9 @@ impl Server {
         };
         serve_http(control, "status endpoint", status, status_router(state.clone()))?;
         serve_http(control, "admin endpoint", admin, admin_router(state))?;
+        let recheck = Arc::new(Notify::new());
+        let checks = HealthChecks::new(Arc::clone(&live), Arc::clone(&metrics));
+        control.spawn(checks.run(Arc::clone(&recheck)));
         let traffic = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("traffic")
@@ -139,17 +144,20 @@ impl Server {
             access_log,
             shutdown,
             reconcile,
+            recheck,
             close: Some(close),
             first_bind: Some(first_bind),
         })
     }
 
-    /// Tells the listeners that a snapshot was published. Cheap, and to be called after each.
+    /// Tells the listeners and the health checks that something was published. Cheap, and to be called after each.
     pub fn on_published(&self) -> impl Fn() + Send + Sync + 'static {
-        let (readiness, reconcile) = (Arc::clone(&self.readiness), Arc::clone(&self.reconcile));
+        let (reconcile, recheck) = (Arc::clone(&self.reconcile), Arc::clone(&self.recheck));
+        let readiness = Arc::clone(&self.readiness);
         move || {
             readiness.set_published();
             reconcile.notify_one();
+            recheck.notify_one();
         }
     }
 

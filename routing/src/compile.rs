@@ -98,6 +98,8 @@ pub struct CompiledRule {
     pub targets: SmallVec<[Target; 1]>,
     /// Where they go instead when the chosen target has no endpoint.
     pub fallback: Option<Arc<Backend>>,
+    /// The backend of the canary.
+    pub canary: Option<Arc<Backend>>,
     /// What a request must get past before it goes on.
     pub guards: Option<Box<CompiledGuards>>,
     /// What answers to other origins are marked with.
@@ -242,7 +244,7 @@ impl Conditions {
 impl CompiledRule {
     fn compile(rule: &Arc<Rule>, linker: &mut Linker<'_>) -> Self {
         let mut total_weight = 0_u32;
-        let targets = rule
+        let targets: SmallVec<[Target; 1]> = rule
             .backends
             .iter()
             .map(|WeightedBackend { backend, weight, filters: _ }| {
@@ -251,11 +253,22 @@ impl CompiledRule {
             })
             .collect();
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
+        if rule.upstream.balance.needs_index() || rule.upstream.affinity.is_some() {
+            let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
+            backends.for_each(|backend| backend.require_index());
+        }
+        let canary = rule.upstream.canary.as_ref().map(|canary| {
+            let backend = (linker.backends)(&canary.backend);
+            if canary.balance.needs_index() || canary.affinity.is_some() {
+                backend.require_index();
+            }
+            backend
+        });
         let filters = Arc::clone(&rule.filters);
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
         let slot = Slot::default();
-        Self { rule: Arc::clone(rule), filters, targets, fallback, guards, cors, slot, total_weight }
+        Self { rule: Arc::clone(rule), filters, targets, fallback, canary, guards, cors, slot, total_weight }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
@@ -303,6 +316,7 @@ mod tests {
             filters: Arc::default(),
             targets,
             fallback: None,
+            canary: None,
             guards: None,
             cors: None,
             slot,

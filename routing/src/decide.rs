@@ -6,10 +6,11 @@ use std::sync::Arc;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+use crate::canary::{Candidate, takes};
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
 use crate::host::HostName;
-use crate::model::{Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
+use crate::model::{Algorithm, Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
 use crate::path::{PathMatch, normalize_path};
 use crate::request::{ConnectionView, RequestView, Scheme};
 use crate::snapshot::Snapshot;
@@ -62,10 +63,14 @@ pub struct Plan<'s> {
     pub rule: &'s Arc<CompiledRule>,
     /// The backend that was picked.
     pub backend: &'s Arc<Backend>,
+    /// Whether it is the canary's.
+    pub is_canary: bool,
     /// The path that the upstream sees, when it is another one.
     pub path: Option<String>,
     /// The host that the upstream sees, when it is another one.
     pub host: Option<&'s str>,
+    /// The sum of the key that the endpoint is chosen by; 0 where it is chosen otherwise.
+    pub hash: u32,
 }
 
 /// Why the gateway answers by itself: the `reason` of metrics and access log.
@@ -173,7 +178,15 @@ fn apply<'s>(
         }
     }
     match rule.pick(request.entropy).and_then(|target| target.backend.as_ref()) {
-        Some(backend) => Decision::Proxy(Plan { rule, backend, path, host }),
+        Some(primary) => {
+            let canary = canary(rule, primary, request);
+            let hash = match &rule.rule.upstream.balance(canary.is_some()).algorithm {
+                Algorithm::Hash { key, .. } => key.sum(&values),
+                Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
+            };
+            let backend = canary.unwrap_or(primary);
+            Decision::Proxy(Plan { rule, backend, is_canary: canary.is_some(), path, host, hash })
+        }
         None => answer(500, Reason::BackendInvalid, ""),
     }
 }
@@ -182,6 +195,15 @@ fn apply<'s>(
 fn is_preflight(rule: &CompiledRule, request: &RequestView<'_>) -> bool {
     let cors = rule.cors.as_ref().filter(|_| request.method == Method::OPTIONS);
     cors.is_some_and(|cors| cors.allowed_origin(request.headers).is_some())
+}
+
+/// The backend of the canary, when it takes the request.
+fn canary<'s>(rule: &'s CompiledRule, primary: &Backend, request: &RequestView<'_>) -> Option<&'s Arc<Backend>> {
+    let policy = &rule.rule.upstream;
+    let (canary, backend) = policy.canary.as_ref().zip(rule.canary.as_ref())?;
+    let primary = Candidate { backend: primary, affinity: policy.affinity(false) };
+    let own = Candidate { backend, affinity: policy.affinity(true) };
+    takes(canary, primary, own, request).then_some(backend)
 }
 
 fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<'_>) -> bool {

@@ -4,13 +4,16 @@
 //! the compiled [`Snapshot`] with its publisher, and [`decide`].
 //! It must not know Kubernetes, Pingora, tokio, clocks or files: values in, values out.
 
+mod canary;
 mod certificate;
 mod compile;
+mod cookie;
 mod credentials;
 mod decide;
 mod endpoint;
 mod explain;
 mod host;
+mod index;
 mod lane;
 mod live;
 mod matcher;
@@ -19,6 +22,8 @@ mod networks;
 mod path;
 mod precedence;
 mod request;
+mod ring;
+mod session;
 mod settings;
 mod slot;
 mod snapshot;
@@ -34,6 +39,7 @@ pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
 pub use endpoint::{Backend, BackendState, Endpoint};
 pub use explain::{BackendShare, Candidate, Explanation, Outcome, Verdict, explain};
 pub use host::{HostError, HostName, HostPattern, WildcardDepth};
+pub use index::EndpointIndex;
 pub use lane::LaneCell;
 pub use live::{LiveRouting, Published, Publisher};
 pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};
@@ -41,10 +47,12 @@ pub use model::{Delta, Model};
 pub use networks::Networks;
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
 pub use request::{ConnectionView, RequestView, Scheme};
+pub use ring::HashRing;
+pub use session::SessionCookie;
 pub use settings::{
     Blocks, CipherSuite, Coding, Compression, HeadLimits, HeaderText, HeaderTextError, LogEscape, LogFormat, LogPart,
     LogVariable, Settings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
 };
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};
-pub use template::{Template, TemplateError};
+pub use template::{HashKey, Template, TemplateError};

@@ -1,6 +1,6 @@
 //! Publishing: one writer turns changes of the model into snapshots, many readers pin them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -18,7 +18,11 @@ use crate::model::{
 use crate::snapshot::{ListenerTable, Snapshot};
 
 /// The state that the gateway works by, swapped as a whole.
-pub struct LiveRouting(ArcSwap<Snapshot>);
+pub struct LiveRouting {
+    snapshot: ArcSwap<Snapshot>,
+    /// Those whose endpoints are asked whether they are well.
+    checked_backends: ArcSwap<Vec<Arc<Backend>>>,
+}
 
 /// The only writer of a [`LiveRouting`].
 pub struct Publisher {
@@ -56,13 +60,19 @@ impl LiveRouting {
     /// Nothing is configured yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(ArcSwap::from_pointee(Snapshot::empty()))
+        Self { snapshot: ArcSwap::from_pointee(Snapshot::empty()), checked_backends: ArcSwap::default() }
     }
 
     /// Pins the current state. Call it once for a request or a connection, never twice.
     #[must_use]
     pub fn pin(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.snapshot.load_full()
+    }
+
+    /// The backends whose endpoints are asked whether they are well.
+    #[must_use]
+    pub fn checked_backends(&self) -> Arc<Vec<Arc<Backend>>> {
+        self.checked_backends.load_full()
     }
 }
 
@@ -114,8 +124,9 @@ impl Publisher {
             let (snapshot, recompiled_hosts) = self.next_snapshot(&old, delta);
             published.generation = snapshot.generation;
             published.recompiled_hosts = recompiled_hosts;
-            self.live.0.store(Arc::new(snapshot));
+            self.live.snapshot.store(Arc::new(snapshot));
         }
+        self.publish_checked_backends(backends);
         // Requests that pinned an older state keep what it refers to.
         self.backends.retain(|reference, _| self.model.backends.contains_key(reference));
         self.certificates.retain(&self.model.certificates);
@@ -144,6 +155,18 @@ impl Publisher {
     fn set_backend(&mut self, reference: &BackendRef, model: &BackendModel) {
         let state = BackendState::new(model, &self.addresses, |key| self.endpoints.intern(key));
         backend(&mut self.backends, reference).set_state(state);
+    }
+
+    fn publish_checked_backends(&self, changed: &BTreeMap<BackendRef, Option<Arc<BackendModel>>>) {
+        let is_checked =
+            |model: &Option<Arc<BackendModel>>| model.as_ref().is_some_and(|model| model.health_check.is_some());
+        // Nearly always nobody is asked, and there is nothing to gather.
+        if changed.is_empty() || !changed.values().any(is_checked) && self.live.checked_backends.load().is_empty() {
+            return;
+        }
+        let known = self.model.backends.iter().filter(|(_, model)| model.health_check.is_some());
+        let checked = known.filter_map(|(reference, _)| self.backends.get(reference).map(Arc::clone)).collect();
+        self.live.checked_backends.store(Arc::new(checked));
     }
 
     fn next_snapshot(&mut self, old: &Snapshot, delta: &Delta) -> (Snapshot, usize) {

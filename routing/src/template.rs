@@ -3,9 +3,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
+use crc32fast::Hasher;
 use serde::{Serialize, Serializer};
 
+use crate::cookie::cookie;
 use crate::host::HostName;
 use crate::matcher::RegexPattern;
 use crate::request::{ConnectionView, RequestView};
@@ -16,6 +19,11 @@ pub struct Template {
     source: Box<str>,
     parts: Box<[Part]>,
 }
+
+/// A text with variables that decides where a request belongs (ingress-nginx `upstream-hash-by`). It is never written
+/// anywhere, so it may have variables that are no text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HashKey(Template);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -39,8 +47,12 @@ enum Variable {
     Uri,
     /// `$arg_name`.
     Argument(Box<str>),
+    /// `$cookie_name`.
+    Cookie(Box<str>),
     /// `$http_name`, with underscores for the dashes of the header's name.
     Header(Box<str>),
+    /// `$binary_remote_addr`: four or sixteen bytes, for keys only.
+    BinaryRemoteAddress,
 }
 
 /// Why a text is not a template.
@@ -74,6 +86,10 @@ pub(crate) struct Values<'a> {
 impl Template {
     /// Reads `$name`, `${name}` and `$1`.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, Variable::from_name)
+    }
+
+    fn parse_with(text: &str, variable: impl Fn(&str) -> Option<Variable>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -83,7 +99,7 @@ impl Template {
             let (name, tail) = split_name(&rest[at + 1..]).ok_or_else(|| TemplateError::NoName(text.to_owned()))?;
             parts.push(match name.parse::<usize>() {
                 Ok(group) => Part::Capture(group),
-                Err(_) => Variable::from_name(name)
+                Err(_) => variable(name)
                     .map(Part::Variable)
                     .ok_or_else(|| TemplateError::Unknown { text: text.to_owned(), name: name.to_owned() })?,
             });
@@ -144,6 +160,33 @@ impl fmt::Display for Template {
     }
 }
 
+// === impl HashKey ===
+
+impl HashKey {
+    /// Reads what [`Template::parse`] reads, and `$binary_remote_addr`.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let variable = |name: &str| match name {
+            "binary_remote_addr" => Some(Variable::BinaryRemoteAddress),
+            name => Variable::from_name(name),
+        };
+        Template::parse_with(text, variable).map(Self)
+    }
+
+    /// The CRC-32 of the key of a request, made without writing the key down.
+    pub(crate) fn sum(&self, values: &Values<'_>) -> u32 {
+        let mut hasher = Hasher::new();
+        for part in &self.0.parts {
+            match part {
+                Part::Literal(literal) => hasher.update(literal.as_bytes()),
+                // There is no location at this point, so no group of it.
+                Part::Capture(_) => {}
+                Part::Variable(variable) => variable.feed(values, &mut hasher),
+            }
+        }
+        hasher.finalize()
+    }
+}
+
 // === impl Variable ===
 
 impl Variable {
@@ -153,13 +196,14 @@ impl Variable {
             "host" => Self::Host,
             "http_host" | "best_http_host" => Self::HttpHost,
             "is_args" => Self::IsArgs,
-            "remote_addr" => Self::RemoteAddress,
+            "remote_addr" | "the_real_ip" => Self::RemoteAddress,
             "request_method" => Self::RequestMethod,
             "request_uri" => Self::RequestUri,
             "scheme" | "pass_access_scheme" => Self::Scheme,
             "uri" | "document_uri" => Self::Uri,
             other => match other.split_once('_')? {
                 ("arg", name) if !name.is_empty() => Self::Argument(name.into()),
+                ("cookie", name) if !name.is_empty() => Self::Cookie(name.into()),
                 ("http", name) if !name.is_empty() => Self::Header(name.replace('_', "-").into()),
                 _ => return None,
             },
@@ -184,10 +228,44 @@ impl Variable {
                 let mut pairs = request.query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value).into()
             }
+            Self::Cookie(name) => cookie(request.headers, name).unwrap_or_default().into(),
             Self::Header(name) => {
                 request.headers.get(&**name).and_then(|value| value.to_str().ok()).unwrap_or_default().into()
             }
+            // Only keys have it, and they take its bytes.
+            Self::BinaryRemoteAddress => "".into(),
         }
+    }
+
+    /// Adds the value to a sum, without making a text of it.
+    fn feed(&self, values: &Values<'_>, hasher: &mut Hasher) {
+        let Values { request, connection, .. } = *values;
+        match (self, connection.client) {
+            (Self::BinaryRemoteAddress, IpAddr::V4(address)) => hasher.update(&address.octets()),
+            (Self::BinaryRemoteAddress, IpAddr::V6(address)) => hasher.update(&address.octets()),
+            (Self::RemoteAddress, address) => {
+                // A sum takes every byte, so writing cannot fail.
+                let _ = fmt::Write::write_fmt(&mut Summed(hasher), format_args!("{address}"));
+            }
+            (Self::RequestUri, _) => {
+                hasher.update(request.path.as_bytes());
+                if !request.query.is_empty() {
+                    hasher.update(b"?");
+                    hasher.update(request.query.as_bytes());
+                }
+            }
+            _ => hasher.update(self.value(values).as_bytes()),
+        }
+    }
+}
+
+/// A text that goes into a sum as it is written.
+struct Summed<'a>(&'a mut Hasher);
+
+impl fmt::Write for Summed<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -216,8 +294,13 @@ mod tests {
     use crate::request::Scheme;
 
     fn render(template: &str, pattern: Option<&RegexPattern>) -> String {
+        with_values(pattern, |values| Template::parse(template).unwrap().render(values))
+    }
+
+    fn with_values<T>(pattern: Option<&RegexPattern>, ask: impl FnOnce(&Values<'_>) -> T) -> T {
         let mut headers = HeaderMap::new();
         headers.insert("x-user-id", HeaderValue::from_static("7"));
+        headers.insert("cookie", HeaderValue::from_static("a=1; session=s"));
         let request = RequestView {
             method: &Method::GET,
             authority: "Example.com:8080",
@@ -233,8 +316,7 @@ mod tests {
             server_name: None,
         };
         let host = HostName::new(request.authority).unwrap();
-        let values = Values { request: &request, connection: &connection, host: &host, pattern };
-        Template::parse(template).unwrap().render(&values)
+        ask(&Values { request: &request, connection: &connection, host: &host, pattern })
     }
 
     #[test]
@@ -245,6 +327,7 @@ mod tests {
             ("$scheme://$http_host$uri$is_args$args", "http://Example.com:8080/foo/bar?a=1&b=2"),
             ("/u/$arg_b/${http_x_user_id}x", "/u/2/7x"),
             ("$request_method $remote_addr $arg_none", "GET 127.0.0.1 "),
+            ("$cookie_session$cookie_none", "s"),
         ] {
             assert_eq!(render(template, None), expected, "{template}");
         }
@@ -261,8 +344,22 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_refused_when_it_is_read() {
-        for text in ["$nothing", "/$", "${", "${}", "$upstream_addr"] {
+        for text in ["$nothing", "/$", "${", "${}", "$upstream_addr", "$binary_remote_addr", "$cookie_"] {
             assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_sum_of_a_key_is_that_of_its_text() {
+        for (key, text) in [
+            ("$request_uri", "/foo/bar?a=1&b=2"),
+            ("$remote_addr", "127.0.0.1"),
+            ("${host}-x-$http_x_user_id$arg_a", "example.com-x-71"),
+            ("$binary_remote_addr", "\u{7f}\0\0\u{1}"),
+            ("$cookie_session", "s"),
+        ] {
+            let sum = with_values(None, |values| HashKey::parse(key).unwrap().sum(values));
+            assert_eq!(sum, crc32fast::hash(text.as_bytes()), "{key}");
         }
     }
 }

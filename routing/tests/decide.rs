@@ -277,7 +277,7 @@ fn endpoints_change_beside_the_snapshot_and_keep_their_identity() {
     };
     let model = |endpoints| {
         let key = BackendKey { namespace: "ns".into(), service: "web".into(), uid: "".into(), port: 80 };
-        Some(Arc::new(BackendModel { key: Some(Arc::new(key)), protocol: None, endpoints }))
+        Some(Arc::new(BackendModel { key: Some(Arc::new(key)), protocol: None, health_check: None, endpoints }))
     };
     let live = Arc::new(LiveRouting::new());
     let mut publisher = Publisher::new(Arc::clone(&live));

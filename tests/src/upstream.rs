@@ -80,6 +80,11 @@ impl Upstream {
         Self::start(None, echo(name)).await
     }
 
+    /// The same on a socket that the test has bound, such as that of an upstream which is gone.
+    pub fn echo_at(name: &str, listener: TcpListener) -> Self {
+        Self::on(listener, None, echo(name))
+    }
+
     /// The same over TLS, HTTP/2 by ALPN.
     pub async fn echo_tls(name: &str, certificate: &Certificate) -> Self {
         Self::start(Some(acceptor(certificate)), echo(name)).await
@@ -97,7 +102,13 @@ impl Upstream {
     where
         H: Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), tls, handler)
+    }
+
+    fn on<H>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H) -> Self
+    where
+        H: Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let task = tokio::spawn(accept(listener, tls, Arc::clone(&counts), Arc::new(handler))).abort_handle();

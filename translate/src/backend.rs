@@ -22,6 +22,15 @@ pub(crate) struct Sources<'a> {
     pub(crate) endpoints: Option<&'a EndpointSlice>,
 }
 
+/// What a backend consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The endpoints of its Service.
+    Endpoints,
+    /// The Service's own address (ingress-nginx `service-upstream`); its endpoints where it has none.
+    Service,
+}
+
 /// A port of a backend, and where it leads.
 struct Port<'a> {
     number: u16,
@@ -35,7 +44,12 @@ struct Port<'a> {
 }
 
 /// Resolves a backend. The problems are told to the objects that refer to it.
-pub(crate) fn resolve(reference: &BackendRef, sources: &Sources<'_>, config: &Config) -> (BackendModel, Vec<Problem>) {
+pub(crate) fn resolve(
+    reference: &BackendRef,
+    sources: &Sources<'_>,
+    target: Target,
+    config: &Config,
+) -> (BackendModel, Vec<Problem>) {
     let BackendRef { namespace, service: name, port: wanted } = reference;
     let mut problems = Vec::new();
     let mut warn = |reason, message: fmt::Arguments<'_>| problems.push(Problem::warning(reason, "", message));
@@ -57,7 +71,7 @@ pub(crate) fn resolve(reference: &BackendRef, sources: &Sources<'_>, config: &Co
         warn(Reason::ServiceNotFound, message);
     }
     let mut endpoints: BTreeMap<EndpointAddress, EndpointModel> = BTreeMap::new();
-    for endpoint in candidates(&port, sources, config) {
+    for endpoint in candidates(&port, sources, target, config) {
         if let Some(why) = refusal(&endpoint.address, sources.service, config) {
             warn(Reason::AddressRefused, format_args!("Service {namespace}/{name}: {why}"));
             continue;
@@ -75,7 +89,12 @@ pub(crate) fn resolve(reference: &BackendRef, sources: &Sources<'_>, config: &Co
     let uid = sources.service.map(|service| service.meta.uid.clone()).unwrap_or_default();
     let key = BackendKey { namespace: namespace.clone(), service: name.clone(), uid, port: port.number };
     let protocol = port.app_protocol.map(app_protocol);
-    let model = BackendModel { key: Some(Arc::new(key)), protocol, endpoints: endpoints.into_values().collect() };
+    let model = BackendModel {
+        key: Some(Arc::new(key)),
+        protocol,
+        health_check: sources.service.and_then(|service| service.health_check.clone()),
+        endpoints: endpoints.into_values().collect(),
+    };
     (model, problems)
 }
 
@@ -134,7 +153,7 @@ fn slice_port<'a>(sources: &Sources<'a>, wanted: &PortRef) -> Option<Port<'a>> {
     Some(Port { number, name: &port.name, target: None, is_only, app_protocol: None })
 }
 
-fn candidates(port: &Port<'_>, sources: &Sources<'_>, config: &Config) -> Vec<EndpointModel> {
+fn candidates(port: &Port<'_>, sources: &Sources<'_>, target: Target, config: &Config) -> Vec<EndpointModel> {
     let ready = |address: &SliceAddress, number: u16| EndpointModel {
         address: match address {
             SliceAddress::Ip(ip) => EndpointAddress::Socket(SocketAddr::new(*ip, number)),
@@ -145,6 +164,11 @@ fn candidates(port: &Port<'_>, sources: &Sources<'_>, config: &Config) -> Vec<En
     };
     if let Some(address) = sources.service.and_then(|service| service.external_name.as_ref()) {
         return vec![ready(address, port.target.unwrap_or(port.number))];
+    }
+    if target == Target::Service
+        && let Some(ip) = sources.service.and_then(|service| service.cluster_ip)
+    {
+        return vec![ready(&SliceAddress::Ip(ip), port.number)];
     }
     if let Some(service) = sources.service
         && !sources.has_endpoints()

@@ -13,6 +13,8 @@ use crate::resources::NamespacedName;
 pub(crate) struct Index {
     /// By the hosts of their rules.
     hosts: Relation<HostPattern>,
+    /// Canaries, by the hosts of their rules.
+    canaries: Relation<HostPattern>,
     /// By their aliases.
     aliases: Relation<HostPattern>,
     /// By the Service ports that they refer to.
@@ -29,6 +31,11 @@ struct Relation<K>(BTreeMap<K, Vec<NamespacedName>>);
 impl Index {
     pub(crate) fn add(&mut self, ingress: &Ingress) {
         let key = ingress.meta.key();
+        if ingress.annotations.canary.is_on {
+            ingress.hosts().for_each(|host| self.canaries.add(host.clone(), &key));
+            backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
+            return;
+        }
         ingress.hosts().for_each(|host| self.hosts.add(host.clone(), &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.add(alias.clone(), &key));
         backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
@@ -38,6 +45,11 @@ impl Index {
 
     pub(crate) fn remove(&mut self, ingress: &Ingress) {
         let key = ingress.meta.key();
+        if ingress.annotations.canary.is_on {
+            ingress.hosts().for_each(|host| self.canaries.remove(host, &key));
+            backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
+            return;
+        }
         ingress.hosts().for_each(|host| self.hosts.remove(host, &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.remove(alias, &key));
         backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
@@ -47,6 +59,10 @@ impl Index {
 
     pub(crate) fn of_host(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
         self.hosts.of(host)
+    }
+
+    pub(crate) fn canaries_of(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
+        self.canaries.of(host)
     }
 
     pub(crate) fn of_alias(&self, alias: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
@@ -90,6 +106,11 @@ impl Index {
     /// Every alias.
     pub(crate) fn aliases(&self) -> impl Iterator<Item = &HostPattern> {
         self.aliases.0.keys()
+    }
+
+    /// Every Service port that some Ingress refers to.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &BackendRef> {
+        self.backends.0.keys()
     }
 
     /// The ports of a Service that some Ingress refers to.

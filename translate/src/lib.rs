@@ -7,6 +7,7 @@ mod backend;
 mod class;
 mod config;
 mod decode;
+mod health;
 mod index;
 pub mod ingress;
 mod problem;

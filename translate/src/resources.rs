@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::model::PortRef;
+use routing::model::{HealthCheck, PortRef};
 use routing::{Certificate, Credentials, HostPattern, WildcardDepth};
 use serde::Serialize;
 
@@ -122,6 +122,10 @@ pub struct Service {
     pub meta: Meta,
     /// Its ports.
     pub ports: Box<[ServicePort]>,
+    /// `spec.clusterIP`; `None` for a headless Service, and for one that no cluster has seen.
+    pub cluster_ip: Option<IpAddr>,
+    /// The annotation `penstock.dev/health-check`.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// What type `ExternalName` stands for.
     pub external_name: Option<SliceAddress>,
     /// `spec.externalIPs`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use http::HeaderMap;
 use routing::LogFormat;
+use routing::model::BackendRef;
 use serde::Serialize;
 
 use super::log_line::formatted_line;
@@ -115,12 +116,14 @@ pub struct RequestDetails<'a> {
 /// What is known about the upstream of a request.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct UpstreamRecord<'a> {
-    /// Namespace of the Service.
+    /// Namespace of the Service of the rule.
     pub namespace: &'a str,
     /// The Service.
     pub service: &'a str,
     /// Its port.
     pub port: &'a routing::model::PortRef,
+    /// The backend of the canary, where that got the request.
+    pub alternative: Option<&'a BackendRef>,
     /// Address of the endpoint of the last attempt.
     pub address: Option<std::net::SocketAddr>,
     /// Bytes of the body of its answer.
@@ -260,7 +263,11 @@ fn text_line(record: &AccessRecord<'_>) -> String {
         None => line.push_str("[] [] - - - - "),
         Some(upstream) => {
             let UpstreamRecord { namespace, service, port, .. } = upstream;
-            let _ = write!(line, "[{namespace}-{service}-{port}] [] ");
+            let _ = write!(line, "[{namespace}-{service}-{port}] [");
+            if let Some(BackendRef { namespace, service, port }) = upstream.alternative {
+                let _ = write!(line, "{namespace}-{service}-{port}");
+            }
+            line.push_str("] ");
             match upstream.address {
                 Some(address) => {
                     let _ = write!(line, "{address} {} {:.3} ", upstream.response_length, upstream.response_time);
@@ -371,6 +378,7 @@ mod tests {
                 namespace: "default",
                 service: "web",
                 port: &PortRef::Number(80),
+                alternative: None,
                 address: Some(([10, 0, 0, 1], 8080).into()),
                 response_length: 5,
                 response_time: 0.001,

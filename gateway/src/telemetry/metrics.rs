@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TextEncoder, proto};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto};
 use routing::LiveRouting;
 
 use super::access_log::AccessLog;
@@ -41,6 +41,22 @@ pub struct Metrics {
     pub proxy_header_failures: IntCounter,
     /// Connections to upstreams that a request used, by whether they were new.
     pub upstream_connections: UpstreamConnections,
+    /// Retries of requests.
+    pub retries: Retries,
+    /// Endpoints that were taken out of the rotation because they failed.
+    pub ejections: IntCounter,
+    /// Endpoints that active checks find up.
+    pub checked_up: IntGauge,
+    /// Endpoints that active checks find down.
+    pub checked_down: IntGauge,
+}
+
+/// Retries of requests.
+pub struct Retries {
+    /// Those that were made.
+    pub made: IntCounter,
+    /// Those that would have been, had the budget allowed it.
+    pub over_budget: IntCounter,
 }
 
 /// Connections to upstreams that a request used.
@@ -85,7 +101,29 @@ impl Metrics {
             "Connections to upstreams that requests used, by whether they were new",
             "kind",
         )?;
+        let retries = counters(
+            &registry,
+            "penstock_upstream_retries_total",
+            "Requests that were given to another endpoint, or would have been, had the retry budget allowed it",
+            "outcome",
+        )?;
+        let checked = IntGaugeVec::new(
+            Opts::new("penstock_health_check_endpoints", "Endpoints that are actively checked, by what was found"),
+            &["state"],
+        )?;
+        registry.register(Box::new(checked.clone()))?;
         Ok(Self {
+            checked_up: checked.with_label_values(&["up"]),
+            checked_down: checked.with_label_values(&["down"]),
+            retries: Retries {
+                made: retries.with_label_values(&["made"]),
+                over_budget: retries.with_label_values(&["over_budget"]),
+            },
+            ejections: counter(
+                &registry,
+                "penstock_endpoint_ejections_total",
+                "Endpoints that were left out for a while because they failed",
+            )?,
             answers: counters(
                 &registry,
                 "penstock_gateway_answers_total",

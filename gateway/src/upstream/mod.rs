@@ -1,7 +1,56 @@
 //! The upstream side: which endpoint takes a request, and how to connect to it.
 
+mod budget;
+mod endpoint;
+mod latency;
+mod outlier;
 mod peer;
 mod select;
+mod session;
 
+pub(crate) use endpoint::InFlight;
 pub(crate) use peer::{peer, protocol};
-pub(crate) use select::select;
+pub(crate) use select::{Choice, select};
+pub(crate) use session::{Seat, SetCookie, seat};
+
+use std::time::Duration;
+
+use routing::{Backend, Endpoint};
+
+use crate::clock;
+
+/// Pays into the retry budget of a backend, once for each request.
+pub(crate) fn pay_in(backend: &Backend) {
+    budget::budget(backend).pay_in();
+}
+
+/// Takes one retry out of the budget, if there is as much.
+pub(crate) fn take_retry(backend: &Backend, now: Duration) -> bool {
+    budget::budget(backend).take(now)
+}
+
+/// Notes that an endpoint did what it should.
+pub(crate) fn succeed(endpoint: &Endpoint, now: Duration) {
+    endpoint::state(endpoint).outlier.succeed(now);
+}
+
+/// Notes that an endpoint failed. Returns until when it is ejected, if this was one failure too many.
+pub(crate) fn fail(backend: &Backend, endpoint: &Endpoint, now: Duration) -> Option<Duration> {
+    let outlier = &endpoint::state(endpoint).outlier;
+    if !outlier.fail() {
+        return None;
+    }
+    let state = backend.state();
+    let n_ejected = state.endpoints.iter().filter(|other| endpoint::state(other).outlier.is_ejected(now)).count();
+    if outlier::may_eject(n_ejected, state.endpoints.len()) { outlier.eject(now) } else { None }
+}
+
+/// Notes what active checks found.
+pub(crate) fn set_up(endpoint: &Endpoint, is_up: bool) {
+    endpoint::state(endpoint).set_up(is_up, clock::now());
+}
+
+/// Notes how soon an endpoint answered.
+pub(crate) fn observe_latency(endpoint: &Endpoint, sample: Duration, now: Duration) {
+    endpoint::state(endpoint).latency.observe(sample, now);
+}

@@ -1,12 +1,13 @@
 //! How to connect to an endpoint, in Pingora's terms.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use routing::model::{AppProtocol, UpstreamPolicy, UpstreamProtocol};
 use routing::{Endpoint, Scheme, Settings};
+
+use super::endpoint::state;
 
 /// Requests that one HTTP/2 connection to an upstream carries at a time.
 const MAX_HTTP2_STREAMS: usize = 128;
@@ -24,13 +25,6 @@ pub(crate) enum Protocol {
     Http2,
     /// HTTP/2 over TLS.
     Http2Tls,
-}
-
-/// What the data plane knows about an endpoint.
-struct EndpointState {
-    /// Unique among all endpoints of the process: pooled connections are kept apart by it, so that a pod which gets the
-    /// address of another never gets its connections.
-    number: u64,
 }
 
 /// What is spoken: what the rule says, else what the Service says, else HTTP/1.1.
@@ -91,7 +85,5 @@ pub(crate) fn peer(
 /// Which pooled connections a request may use: those to this very endpoint, in this protocol. The server name is part of
 /// Pingora's own key.
 fn group_key(endpoint: &Endpoint, protocol: Protocol) -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let state = endpoint.slot.get_or_init(|| EndpointState { number: NEXT.fetch_add(1, Ordering::Relaxed) });
-    state.map_or(0, |state| state.number) << 2 | protocol as u64
+    state(endpoint).number << 2 | protocol as u64
 }

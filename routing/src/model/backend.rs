@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::health::HealthCheck;
+
 /// A port of a Service as a target, as a route names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BackendRef {
@@ -61,6 +63,9 @@ pub struct BackendModel {
     pub key: Option<Arc<BackendKey>>,
     /// The protocol that the Service itself names (`appProtocol`).
     pub protocol: Option<AppProtocol>,
+    /// How its endpoints are asked whether they are well; `None` where nobody asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<Arc<HealthCheck>>,
     /// Its endpoints, sorted.
     pub endpoints: Vec<EndpointModel>,
 }

@@ -3,10 +3,15 @@
 //! It is a superset of the Gateway API and of the ingress-nginx annotations, and names neither. Translators produce it,
 //! [`compile`](crate::Publisher) consumes it, and it serialises (certificates by reference, keys never).
 
+mod affinity;
 mod backend;
+mod balance;
+mod canary;
 mod filter;
 mod guard;
+mod health;
 mod listener;
+mod retries;
 mod rule;
 mod sizes;
 
@@ -16,10 +21,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 
+pub use affinity::{AffinityMode, CookieAffinity, SameSite};
 pub use backend::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointKey, EndpointModel,
     PortRef,
 };
+pub use balance::{Algorithm, Balance, Ejection};
+pub use canary::{Canary, CanaryHeader, CanaryValues};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,
@@ -27,9 +35,11 @@ pub use filter::{
 pub use guard::{
     Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, LimitZone, Limits, Rate, Satisfy, Verdict,
 };
+pub use health::{HealthCheck, Probe};
 pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, StreamRoute, Transport};
+pub use retries::{Retries, RetryCondition, RetryConditions};
 pub use rule::{
-    CertificateRef, LoggedRequests, Order, Origin, Rank, Retries, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy,
+    CertificateRef, LoggedRequests, Order, Origin, Rank, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy,
     UpstreamProtocol, UpstreamTls, WeightedBackend,
 };
 pub use sizes::SizeLimits;

@@ -7,9 +7,13 @@ use std::time::Duration;
 use http::Method;
 use serde::{Serialize, Serializer};
 
+use super::affinity::CookieAffinity;
 use super::backend::BackendRef;
+use super::balance::Balance;
+use super::canary::Canary;
 use super::filter::Filter;
 use super::guard::Guards;
+use super::retries::Retries;
 use super::sizes::SizeLimits;
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::path::PathMatch;
@@ -130,7 +134,7 @@ pub struct WeightedBackend {
     pub filters: Vec<Filter>,
 }
 
-/// How the connection to the upstream is made, and how long it may take.
+/// The way to the upstream: where it leads, how the connection is made, how long it may take.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct UpstreamPolicy {
     /// The protocol; `None` leaves it to the backend's own `appProtocol`.
@@ -141,6 +145,12 @@ pub struct UpstreamPolicy {
     pub timeouts: Timeouts,
     /// What happens when an attempt fails.
     pub retries: Retries,
+    /// Which endpoint is chosen for a request without a session.
+    pub balance: Balance,
+    /// How sessions stay with an endpoint; `None` for no sessions.
+    pub affinity: Option<Arc<CookieAffinity>>,
+    /// A second backend for some of the requests.
+    pub canary: Option<Arc<Canary>>,
 }
 
 /// The protocol towards the upstream.
@@ -190,13 +200,6 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// What happens when an attempt fails before the upstream has seen the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Retries {
-    /// How many endpoints are tried, the first included.
-    pub tries: u32,
-}
-
 /// A certificate by reference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct CertificateRef {
@@ -227,10 +230,23 @@ impl Default for Timeouts {
     }
 }
 
-impl Default for Retries {
-    /// `proxy-next-upstream-tries` of ingress-nginx.
-    fn default() -> Self {
-        Self { tries: 3 }
+impl UpstreamPolicy {
+    /// The canary, for a request that goes to it.
+    #[must_use]
+    pub fn canary_if(&self, is_canary: bool) -> Option<&Canary> {
+        self.canary.as_deref().filter(|_| is_canary)
+    }
+
+    /// How an endpoint is chosen for a request that goes to the canary, or does not.
+    #[must_use]
+    pub fn balance(&self, is_canary: bool) -> &Balance {
+        self.canary_if(is_canary).map_or(&self.balance, |canary| &canary.balance)
+    }
+
+    /// How sessions stay with an endpoint, for a request that goes to the canary, or does not.
+    #[must_use]
+    pub fn affinity(&self, is_canary: bool) -> Option<&CookieAffinity> {
+        self.canary_if(is_canary).map_or(&self.affinity, |canary| &canary.affinity).as_deref()
     }
 }
 

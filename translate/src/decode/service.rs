@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::PortRef;
 
 use super::{Parsed, port_number};
+use crate::health;
 use crate::problem::{Problem, Reason};
 use crate::resources::{Meta, Resource, Service, ServicePort, SliceAddress};
 
@@ -46,7 +47,22 @@ pub(super) fn service(object: core::Service) -> Parsed {
         }
     });
     let external_ips = external_ips.collect();
-    let service = Service { meta: Meta::new(&metadata, true), ports: ports.into(), external_name, external_ips };
+    let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(health::ANNOTATION));
+    let health_check = annotation.map(|text| health::parse(text)).transpose().map_err(|why| {
+        let message = format_args!("annotation {}: {why}", health::ANNOTATION).to_string();
+        let field = format!("metadata.annotations[{}]", health::ANNOTATION);
+        vec![Problem::error(Reason::AnnotationParsingFailed, field, message)]
+    })?;
+    // A headless Service says "None" here.
+    let cluster_ip = spec.cluster_ip.and_then(|text| text.parse().ok());
+    let service = Service {
+        meta: Meta::new(&metadata, true),
+        ports: ports.into(),
+        cluster_ip,
+        health_check,
+        external_name,
+        external_ips,
+    };
     Ok((Resource::Service(service), problems))
 }
 

@@ -8,9 +8,10 @@ mod tls;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::HeaderName;
-use routing::model::SizeLimits;
+use routing::model::{RetryCondition, SizeLimits, UpstreamPolicy};
 use routing::{LogEscape, LogFormat, Networks, Settings};
 
 pub use self::keys::SETTING_KEYS;
@@ -20,12 +21,14 @@ use crate::problem::{Problem, Reason};
 use crate::resources::{ConfigMap, NamespacedName};
 
 /// All that the ConfigMap says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct GlobalSettings {
     /// What holds while requests run.
     pub(crate) runtime: Settings,
     /// What is a default of every Ingress.
     pub(crate) ingress: IngressDefaults,
+    /// `retry-non-idempotent`, which adds to the conditions of whichever key sets them.
+    retry_non_idempotent: bool,
     /// Keys that make one header together.
     hsts: Hsts,
     /// `add-headers`: the ConfigMap with headers of answers.
@@ -41,7 +44,7 @@ pub(crate) struct GlobalSettings {
 }
 
 /// Defaults of every Ingress, which its annotations override.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IngressDefaults {
     /// `ssl-redirect`.
     pub(crate) ssl_redirect: bool,
@@ -59,6 +62,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) allow: Networks,
     /// `denylist-source-range`: who does not get through.
     pub(crate) deny: Networks,
+    /// `load-balance`, `proxy-connect-timeout`, `proxy-next-upstream` and their like.
+    pub(crate) upstream: Arc<UpstreamPolicy>,
+    /// `service-upstream`.
+    pub(crate) service_upstream: bool,
     /// `global-allowed-response-headers`: headers that `custom-headers` may set.
     pub(crate) allowed_response_headers: Vec<HeaderName>,
     /// `proxy-body-size` and `proxy-buffer-size`.
@@ -161,6 +168,10 @@ impl GlobalSettings {
             };
             problems.extend(problem);
         }
+        if settings.retry_non_idempotent {
+            let retries = &mut settings.upstream().retries;
+            retries.conditions = retries.conditions.with(RetryCondition::NonIdempotent);
+        }
         settings.runtime.tls.strict_transport_security = settings.hsts.header();
         let (answers, requests) = (settings.add_headers.as_ref(), settings.proxy_set_headers.as_ref());
         settings.runtime.response_headers = headers::read("add-headers", answers, maps, &mut problems);
@@ -173,6 +184,11 @@ impl GlobalSettings {
             }
         }
         (settings, problems)
+    }
+
+    /// The way to upstreams, to be changed.
+    fn upstream(&mut self) -> &mut UpstreamPolicy {
+        Arc::make_mut(&mut self.ingress.upstream)
     }
 
     /// The ConfigMaps that the settings name.
@@ -197,6 +213,8 @@ impl Default for IngressDefaults {
             limit_conn_status: 503,
             allow: Networks::default(),
             deny: Networks::default(),
+            upstream: Arc::default(),
+            service_upstream: false,
             allowed_response_headers: Vec::new(),
             sizes: SizeLimits::default(),
             denials: Vec::new(),

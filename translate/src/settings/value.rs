@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use routing::model::{Algorithm, Ejection, RetryConditions};
 use routing::{HeadLimits, Networks, TextPattern, TrustedProxies};
 
 use crate::ingress::annotations;
@@ -18,6 +19,30 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.map(Duration::from_secs).ok_or("a number of seconds from 1 to 86400")
+}
+
+pub(super) fn algorithm(text: &str) -> Parsed<Algorithm> {
+    annotations::algorithm(text).map_err(|_| "one of round_robin, ewma, least_requests")
+}
+
+pub(super) fn conditions(text: &str) -> Parsed<RetryConditions> {
+    annotations::conditions(text).map_err(|_| "a list of conditions of proxy_next_upstream")
+}
+
+pub(super) fn retry_time(text: &str) -> Parsed<Option<Duration>> {
+    annotations::optional_timeout(text).map_err(|_| "a number of seconds, or 0 for no limit")
+}
+
+pub(super) fn ejection(text: &str) -> Parsed<Ejection> {
+    annotations::ejection(text).map_err(|_| "one of on, off, 5xx")
+}
+
+pub(super) fn slow_start(text: &str) -> Parsed<Option<Duration>> {
+    annotations::duration(text).map(Some).map_err(|_| "a duration such as 30s")
+}
+
+pub(super) fn count(text: &str) -> Parsed<u32> {
+    text.parse().map_err(|_| "a number from 0 up")
 }
 
 pub(super) fn positive(text: &str) -> Parsed<u32> {

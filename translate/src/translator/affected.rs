@@ -24,8 +24,11 @@ pub(super) struct Affected {
 impl Affected {
     pub(super) fn add_ingress(&mut self, ingress: &Ingress) {
         self.hosts.extend(ingress.hosts().cloned());
-        self.hosts.extend(ingress.annotations.server_alias.iter().cloned());
         self.backends.extend(backend_refs(ingress));
+        if ingress.annotations.canary.is_on {
+            return;
+        }
+        self.hosts.extend(ingress.annotations.server_alias.iter().cloned());
         self.certificates.extend(certificate_refs(ingress));
         self.credentials.extend(credentials_ref(ingress));
     }

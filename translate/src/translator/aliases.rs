@@ -93,7 +93,7 @@ impl Translator {
         givers.filter(|ingress| !ingress.annotations.server_alias.is_empty()).min_by(|a, b| a.precedence(b))
     }
 
-    fn oldest<'a>(&'a self, names: impl Iterator<Item = &'a NamespacedName>) -> Option<&'a Ingress> {
+    pub(super) fn oldest<'a>(&'a self, names: impl Iterator<Item = &'a NamespacedName>) -> Option<&'a Ingress> {
         self.ingresses(names).min_by(|a, b| a.precedence(b))
     }
 

@@ -90,15 +90,16 @@ impl Translator {
             problems.push(Problem::warning(Reason::ClassNotServed, "", format_args!("not served: {why}")));
             return;
         }
-        if ingress.annotations.canary {
-            let message = "a canary adds to another Ingress, which is not done yet: it has no effect";
-            problems.push(Problem::warning(Reason::AnnotationIgnored, "", message));
-            return;
-        }
         let key = ingress.meta.key();
         for host in ingress.hosts() {
             let of_host = self.conditions.of_hosts.get(host).into_iter().flatten();
             problems.extend(of_host.filter(|(author, _)| *author == key).map(|(_, problem)| problem.clone()));
+            if ingress.annotations.canary.is_on && !self.index.is_ruled(host) {
+                let message =
+                    format_args!("the canary has no effect: no other Ingress has host {:?}", host.to_string())
+                        .to_string();
+                problems.push(Problem::warning(Reason::AnnotationIgnored, "", message));
+            }
         }
         for backend in backend_refs(ingress).collect::<BTreeSet<_>>() {
             let refusal = self.refusal(&NamespacedName::new(&backend.namespace, &backend.service), Kind::Service);
@@ -110,9 +111,12 @@ impl Translator {
                 _ => problem.clone(),
             }));
         }
-        self.alias_problems(ingress, problems);
-        self.certificate_problems(ingress, problems);
-        self.credentials_problems(ingress, problems);
+        // A canary adds a backend, and nothing else.
+        if !ingress.annotations.canary.is_on {
+            self.alias_problems(ingress, problems);
+            self.certificate_problems(ingress, problems);
+            self.credentials_problems(ingress, problems);
+        }
     }
 
     fn credentials_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use routing::model::{BackendModel, BackendRef, CertificateRef, CredentialsRef, Host, HostKey, Listener, Protocol};
+use routing::model::{
+    BackendModel, BackendRef, CertificateRef, CredentialsRef, HealthCheck, Host, HostKey, Listener, Protocol,
+};
 use routing::{Certificate, Credentials, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
@@ -43,7 +45,8 @@ impl Translator {
         self.close_over_aliases(&mut affected.hosts);
         for host in &affected.hosts {
             self.emit_host(host, &mut delta, &mut affected.touched);
-            affected.touched.extend(self.index.of_alias(host).map(|name| name.of_kind(Kind::Ingress)));
+            let dependents = self.index.of_alias(host).chain(self.index.canaries_of(host));
+            affected.touched.extend(dependents.map(|name| name.of_kind(Kind::Ingress)));
         }
         for reference in &affected.backends {
             self.emit_backend(reference, &mut delta, &mut affected.touched);
@@ -66,6 +69,9 @@ impl Translator {
             affected.touched.insert(NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap));
         }
         self.conditions.of_settings = problems;
+        if settings.ingress.service_upstream != self.settings.ingress.service_upstream {
+            affected.backends.extend(self.index.backends().cloned());
+        }
         if settings.ingress != self.settings.ingress || self.emitted.settings.is_none() {
             affected.hosts.extend(self.index.hosts().cloned());
             affected.hosts.insert(HostPattern::Any);
@@ -127,7 +133,11 @@ impl Translator {
             }
             return;
         }
-        let (model, problems) = backend::resolve(reference, &self.store.of_backend(reference), &self.config);
+        let sources = self.store.of_backend(reference);
+        let (mut model, problems) = backend::resolve(reference, &sources, self.target(reference), &self.config);
+        if model.key.is_some() && model.health_check.is_none() {
+            model.health_check = self.health_check(reference);
+        }
         let known = self.conditions.of_backends.get(reference).map(Vec::as_slice).unwrap_or_default();
         if *known != *problems {
             touched.extend(self.index.of_backend(reference).map(|name| name.of_kind(Kind::Ingress)));
@@ -176,17 +186,37 @@ impl Translator {
 
     // === look-ups ===
 
+    /// What a backend consists of. As in ingress-nginx, the oldest Ingress that speaks of it decides for all.
+    fn target(&self, reference: &BackendRef) -> backend::Target {
+        let own = self.oldest(self.index.of_backend(reference)).and_then(|oldest| oldest.annotations.service_upstream);
+        if own.unwrap_or(self.settings.ingress.service_upstream) {
+            backend::Target::Service
+        } else {
+            backend::Target::Endpoints
+        }
+    }
+
+    /// How the oldest Ingress that wants it so has the endpoints of a backend asked whether they are well.
+    fn health_check(&self, reference: &BackendRef) -> Option<Arc<HealthCheck>> {
+        let users = self.in_order(self.index.of_backend(reference));
+        users.into_iter().find_map(|ingress| ingress.annotations.health_check.clone())
+    }
+
     fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
-        let mut ingresses: Vec<&Arc<Ingress>> =
-            self.index.of_host(host).filter_map(|name| self.store.ingresses.get(name)).collect();
-        ingresses.sort_by(|a, b| a.precedence(b));
         Neighbours {
             host,
-            ingresses,
+            ingresses: self.in_order(self.index.of_host(host)),
+            canaries: self.in_order(self.index.canaries_of(host)),
             config_maps: &self.store.config_maps,
             defaults: &self.settings.ingress,
             default_backend: self.default_backend.as_ref(),
         }
+    }
+
+    fn in_order<'a>(&'a self, names: impl Iterator<Item = &'a NamespacedName>) -> Vec<&'a Arc<Ingress>> {
+        let mut ingresses: Vec<&Arc<Ingress>> = names.filter_map(|name| self.store.ingresses.get(name)).collect();
+        ingresses.sort_by(|a, b| a.precedence(b));
+        ingresses
     }
 
     pub(super) fn default_certificate(&self) -> Option<CertificateRef> {

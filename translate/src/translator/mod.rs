@@ -120,8 +120,7 @@ impl Translator {
     }
 
     fn is_served(&self, ingress: &Ingress) -> bool {
-        // A canary is never a host of its own: it only adds to another Ingress.
-        !ingress.annotations.canary && self.decide_class(ingress) == ClassDecision::Served
+        self.decide_class(ingress) == ClassDecision::Served
     }
 
     // === objects ===

@@ -167,7 +167,7 @@ fn filter(filter: &Filter) -> Value {
 }
 
 fn backend(backend: &BackendModel) -> Value {
-    let BackendModel { key, protocol, endpoints } = backend;
+    let BackendModel { key, protocol, health_check, endpoints } = backend;
     let Some(key) = key else { return Value::Null };
     let endpoints = endpoints.iter().map(|endpoint| {
         let address = match &endpoint.address {
@@ -184,6 +184,9 @@ fn backend(backend: &BackendModel) -> Value {
     shown.insert("port".to_owned(), key.port.into());
     if let Some(protocol) = protocol {
         shown.insert("protocol".to_owned(), json!(protocol));
+    }
+    if let Some(check) = health_check {
+        shown.insert("healthCheck".to_owned(), json!(check));
     }
     shown.insert("endpoints".to_owned(), endpoints.collect());
     Value::Object(shown)

@@ -2,9 +2,13 @@
 //! ingress-nginx knows.
 
 mod access;
+mod affinity;
+mod balance;
 mod basic;
+mod canary;
 mod cors;
 mod limits;
+mod proxying;
 mod sizes;
 mod table;
 mod value;
@@ -12,19 +16,25 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use routing::model::{LoggedRequests, UpstreamProtocol};
+use routing::model::{HealthCheck, LoggedRequests, UpstreamProtocol};
 use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
 pub(crate) use access::networks;
+pub use affinity::AffinityAnnotations;
+pub use balance::BalanceAnnotations;
+pub(crate) use balance::{algorithm, ejection};
 pub use basic::BasicAnnotations;
+pub use canary::CanaryAnnotations;
 pub use cors::CorsAnnotations;
 pub use limits::LimitAnnotations;
+pub use proxying::ProxyingAnnotations;
+pub(crate) use proxying::{conditions, optional_timeout};
 pub use sizes::SizeAnnotations;
 pub(crate) use sizes::{body_size, buffer_size};
-pub use table::{ANNOTATIONS, AnnotationRow, State};
+pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
 pub use value::{SecretName, ValueError};
-pub(crate) use value::{boolean, is_url};
+pub(crate) use value::{boolean, duration, is_url};
 
 use crate::problem::{Problem, Reason};
 
@@ -56,12 +66,22 @@ pub struct Annotations {
     pub temporal_redirect_code: Option<u16>,
     /// `backend-protocol`.
     pub backend_protocol: Option<UpstreamProtocol>,
+    /// Which endpoint takes a request.
+    pub balance: BalanceAnnotations,
+    /// Sessions.
+    pub affinity: AffinityAnnotations,
+    /// How long an upstream may take, and what happens when it fails.
+    pub proxying: ProxyingAnnotations,
+    /// `penstock.dev/health-check`.
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// `service-upstream`; `None` leaves it to the settings.
+    pub service_upstream: Option<bool>,
     /// `default-backend`: a Service in the namespace of the Ingress.
     pub default_backend: Option<Box<str>>,
     /// `server-alias`.
     pub server_alias: Box<[HostPattern]>,
-    /// `canary`.
-    pub canary: bool,
+    /// What makes a canary of the Ingress.
+    pub canary: CanaryAnnotations,
     /// Which clients get through.
     pub access: AccessAnnotations,
     /// Basic authentication.
@@ -97,7 +117,7 @@ impl Annotations {
         let mut errors = Vec::new();
         for (key, name, value) in own(annotations, prefixes) {
             let field = format!("metadata.annotations[{key}]");
-            let Some(row) = table::find(name) else {
+            let Some(row) = table::find(name).or_else(|| table::find_own(key)) else {
                 let message = format_args!("annotation {key} is not known").to_string();
                 warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
                 continue;

@@ -1,10 +1,14 @@
 //! Every annotation of ingress-nginx 1.15 in one of three states.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::num::NonZeroU32;
+use std::sync::{Arc, LazyLock};
+
+use routing::model::HealthCheck;
 
 use super::value::{self, ValueError};
-use super::{Annotations, access, basic, cors, limits, sizes};
+use super::{Annotations, access, affinity, balance, basic, canary, cors, limits, proxying, sizes};
+use crate::health;
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
 
@@ -72,19 +76,25 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("disable-proxy-intercept-errors", Warns("has no effect yet")),
     // Upstream.
     row("backend-protocol", Done(backend_protocol)),
-    row("service-upstream", Warns("has no effect yet")),
+    row("service-upstream", Done(|v, a| store(&mut a.service_upstream, value::boolean(v).map(Some)))),
     row("upstream-vhost", Warns("has no effect yet")),
     row("x-forwarded-prefix", Warns("has no effect yet")),
-    row("load-balance", Warns("has no effect yet")),
-    row("upstream-hash-by", Warns("has no effect yet")),
-    row("upstream-hash-by-subset", Warns("has no effect yet")),
-    row("upstream-hash-by-subset-size", Warns("has no effect yet")),
-    row("proxy-connect-timeout", Warns("has no effect yet")),
-    row("proxy-send-timeout", Warns("has no effect yet")),
-    row("proxy-read-timeout", Warns("has no effect yet")),
-    row("proxy-next-upstream", Warns("has no effect yet")),
-    row("proxy-next-upstream-tries", Warns("has no effect yet")),
-    row("proxy-next-upstream-timeout", Warns("has no effect yet")),
+    row("load-balance", Done(|v, a| store(&mut a.balance.load_balance, balance::algorithm(v).map(Some)))),
+    row("upstream-hash-by", Done(|v, a| store(&mut a.balance.hash_by, balance::hash_key(v).map(Some)))),
+    row("upstream-hash-by-subset", Done(|v, a| store(&mut a.balance.is_subset, value::boolean(v)))),
+    row("upstream-hash-by-subset-size", Done(|v, a| store(&mut a.balance.subset_size, balance::subset_size(v)))),
+    row("proxy-connect-timeout", Done(|v, a| store(&mut a.proxying.connect_timeout, proxying::timeout(v).map(Some)))),
+    row("proxy-send-timeout", Done(|v, a| store(&mut a.proxying.send_timeout, proxying::timeout(v).map(Some)))),
+    row("proxy-read-timeout", Done(|v, a| store(&mut a.proxying.read_timeout, proxying::timeout(v).map(Some)))),
+    row("proxy-next-upstream", Done(|v, a| store(&mut a.proxying.next_upstream, proxying::conditions(v).map(Some)))),
+    row(
+        "proxy-next-upstream-tries",
+        Done(|v, a| store(&mut a.proxying.next_upstream_tries, proxying::tries(v).map(Some))),
+    ),
+    row(
+        "proxy-next-upstream-timeout",
+        Done(|v, a| store(&mut a.proxying.next_upstream_timeout, proxying::optional_timeout(v).map(Some))),
+    ),
     // Bodies are passed on as they come, so that the sizes and numbers of buffers change nothing that can be seen.
     row("proxy-body-size", Done(|v, a| store(&mut a.sizes.request_body, sizes::body_size(v).map(Some)))),
     row("proxy-request-buffering", Done(|v, _| sizes::switch(v).map(drop))),
@@ -168,26 +178,29 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("limit-rate-after", Warns("has no effect yet")),
     row("limit-allowlist", Done(|v, a| store(&mut a.limits.exempt, access::networks(v)))),
     // Session affinity.
-    row("affinity", Warns("has no effect yet")),
-    row("affinity-mode", Warns("has no effect yet")),
-    row("affinity-canary-behavior", Warns("has no effect yet")),
-    row("session-cookie-name", Warns("has no effect yet")),
-    row("session-cookie-path", Warns("has no effect yet")),
-    row("session-cookie-domain", Warns("has no effect yet")),
-    row("session-cookie-samesite", Warns("has no effect yet")),
-    row("session-cookie-conditional-samesite-none", Warns("has no effect yet")),
-    row("session-cookie-max-age", Warns("has no effect yet")),
-    row("session-cookie-expires", Warns("has no effect yet")),
-    row("session-cookie-secure", Warns("has no effect yet")),
-    row("session-cookie-change-on-failure", Warns("has no effect yet")),
+    row("affinity", Done(|v, a| store(&mut a.affinity.is_on, affinity::kind(v)))),
+    row("affinity-mode", Done(|v, a| store(&mut a.affinity.mode, affinity::mode(v)))),
+    row("affinity-canary-behavior", Done(|v, a| store(&mut a.affinity.is_canary_apart, affinity::canary_behavior(v)))),
+    row("session-cookie-name", Done(|v, a| store(&mut a.affinity.name, affinity::name(v).map(Some)))),
+    row("session-cookie-path", Done(|v, a| store(&mut a.affinity.path, affinity::path(v).map(Some)))),
+    row("session-cookie-domain", Done(|v, a| store(&mut a.affinity.domain, affinity::name(v).map(Some)))),
+    row("session-cookie-samesite", Done(|v, a| store(&mut a.affinity.same_site, affinity::same_site(v).map(Some)))),
+    row(
+        "session-cookie-conditional-samesite-none",
+        Done(|v, a| store(&mut a.affinity.is_same_site_conditional, value::boolean(v))),
+    ),
+    row("session-cookie-max-age", Done(|v, a| store(&mut a.affinity.max_age, affinity::seconds(v).map(Some)))),
+    row("session-cookie-expires", Done(|v, a| store(&mut a.affinity.expires, affinity::seconds(v).map(Some)))),
+    row("session-cookie-secure", Done(|v, a| store(&mut a.affinity.is_secure, value::boolean(v)))),
+    row("session-cookie-change-on-failure", Done(|v, a| store(&mut a.affinity.changes_on_failure, value::boolean(v)))),
     // Canary.
-    row("canary", Done(|v, a| store(&mut a.canary, value::boolean(v)))),
-    row("canary-by-header", Warns("has no effect yet")),
-    row("canary-by-header-value", Warns("has no effect yet")),
-    row("canary-by-header-pattern", Warns("has no effect yet")),
-    row("canary-by-cookie", Warns("has no effect yet")),
-    row("canary-weight", Warns("has no effect yet")),
-    row("canary-weight-total", Warns("has no effect yet")),
+    row("canary", Done(|v, a| store(&mut a.canary.is_on, value::boolean(v)))),
+    row("canary-by-header", Done(|v, a| store(&mut a.canary.header, canary::header(v).map(Some)))),
+    row("canary-by-header-value", Done(|v, a| store(&mut a.canary.value, canary::text(v).map(Some)))),
+    row("canary-by-header-pattern", Done(|v, a| store(&mut a.canary.pattern, canary::pattern(v).map(Some)))),
+    row("canary-by-cookie", Done(|v, a| store(&mut a.canary.cookie, canary::text(v).map(Some)))),
+    row("canary-weight", Done(|v, a| store(&mut a.canary.weight, canary::weight(v)))),
+    row("canary-weight-total", Done(|v, a| store(&mut a.canary.total, canary::weight(v).map(NonZeroU32::new)))),
     // Mirror.
     row("mirror-target", Warns("has no effect yet")),
     row("mirror-request-body", Warns("has no effect yet")),
@@ -209,6 +222,26 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("auth-snippet", Denies(When::Set, "text from an object never becomes configuration")),
     row("stream-snippet", Denies(When::Set, "text from an object never becomes configuration")),
 ];
+
+/// The prefix of annotations that ingress-nginx does not know.
+const OWN_PREFIX: &str = "penstock.dev/";
+
+/// Annotations that ingress-nginx does not know, under our own prefix only.
+pub const OWN_ANNOTATIONS: &[AnnotationRow] = &[
+    row("health-check", Done(|v, a| store(&mut a.health_check, health_check(v)))),
+    row("passive-ejection", Done(|v, a| store(&mut a.balance.ejection, balance::ejection(v).map(Some)))),
+    row("slow-start", Done(|v, a| store(&mut a.balance.slow_start, value::duration(v).map(Some)))),
+];
+
+fn health_check(text: &str) -> Result<Option<Arc<HealthCheck>>, ValueError> {
+    health::parse(text).map(Some).map_err(ValueError::HealthCheck)
+}
+
+/// The row of one of our own annotations, by its whole name.
+pub(super) fn find_own(key: &str) -> Option<&'static AnnotationRow> {
+    let name = key.strip_prefix(OWN_PREFIX)?;
+    OWN_ANNOTATIONS.iter().find(|row| row.name == name)
+}
 
 /// The row of an annotation, by its name without prefix.
 pub(super) fn find(name: &str) -> Option<&'static AnnotationRow> {

@@ -1,7 +1,9 @@
 //! Parsers of annotation values: anchored, total, and as strict as ingress-nginx's own grammar.
 
+use std::time::Duration;
+
 use routing::model::{LoggedRequests, UpstreamProtocol};
-use routing::{HostError, HostPattern, Template, TemplateError, WildcardDepth};
+use routing::{HostError, HostPattern, MatchError, Template, TemplateError, WildcardDepth};
 
 /// Why a value is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +47,44 @@ pub enum ValueError {
     /// Not a protocol.
     #[error("{0:?} is not one of HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS, FCGI")]
     Protocol(String),
+    /// Not an algorithm.
+    #[error(
+        "{0:?} is not one of round_robin, ewma, least_requests, chash, chashsubset, sticky_balanced, sticky_persistent"
+    )]
+    Algorithm(String),
+    /// Not a time.
+    #[error("{0:?} is not a number of seconds from 1 up")]
+    Seconds(String),
+    /// Not a condition of nginx's `proxy_next_upstream`.
+    #[error("{0:?} is not a condition of proxy_next_upstream")]
+    RetryCondition(String),
+    /// Not what ejects an endpoint.
+    #[error("{0:?} is not one of on, off, 5xx")]
+    Ejection(String),
+    /// Not a duration.
+    #[error("{0:?} is not a duration such as 30s, 500ms or 5m")]
+    Duration(String),
+    /// Not a kind of affinity.
+    #[error("{0:?} is not a kind of affinity; there is \"cookie\"")]
+    Affinity(String),
+    /// Not a mode of affinity.
+    #[error("{0:?} is not one of balanced, persistent")]
+    AffinityMode(String),
+    /// Not a value of `SameSite`.
+    #[error("{0:?} is not one of None, Lax, Strict")]
+    SameSite(String),
+    /// Not a behaviour of canaries.
+    #[error("{0:?} is not one of sticky, legacy")]
+    CanaryBehavior(String),
+    /// Not the name of a header.
+    #[error("{0:?} is not the name of a header")]
+    HeaderName(String),
+    /// Not a regular expression.
+    #[error(transparent)]
+    Pattern(#[from] MatchError),
+    /// Not a health check.
+    #[error("{0}")]
+    HealthCheck(String),
     /// Not the name of a ConfigMap.
     #[error("{0:?} is not the name of a ConfigMap")]
     ConfigMapName(String),
@@ -111,6 +151,14 @@ pub(super) fn object_name(text: &str) -> Result<SecretName, ValueError> {
     }
 }
 
+/// The longest name, key or path that a value may be, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// A text that is not unreasonably long.
+pub(super) fn short(text: &str) -> Result<&str, ValueError> {
+    if text.len() <= MAX_TEXT { Ok(text) } else { Err(ValueError::TooLong(MAX_TEXT)) }
+}
+
 /// A boolean as Go's `strconv.ParseBool` reads it.
 pub(crate) fn boolean(text: &str) -> Result<bool, ValueError> {
     match text {
@@ -123,6 +171,20 @@ pub(crate) fn boolean(text: &str) -> Result<bool, ValueError> {
 /// A whole number as Go's `strconv.Atoi` reads it.
 pub(super) fn number(text: &str) -> Result<i64, ValueError> {
     text.parse().map_err(|_| ValueError::Number(text.to_owned()))
+}
+
+/// A whole number of milliseconds, seconds or minutes, with its unit: the form of our own annotations.
+pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number = number.parse::<u32>().ok().map(u64::from);
+    let duration = number.and_then(|number| match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        _ => None,
+    });
+    duration.ok_or_else(|| ValueError::Duration(text.to_owned()))
 }
 
 /// A status that sends a client elsewhere. 304, 305 and 306 are of the same hundred and do something else.

@@ -9,7 +9,8 @@ use routing::model::{
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, Template};
 
 use super::location::{Location, Locations};
-use super::rule::{default_upstream, denial, filters, rank, redirect, rule};
+use super::rule::{denial, filters, rank, redirect, rule};
+use super::upstream::default_upstream;
 use super::{Neighbours, Survey};
 use crate::index::backend_ref;
 use crate::ingress::{Ingress, IngressPath, PathForm, PathKind};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use routing::model::{Route, RouteMatch};
+use routing::model::{BackendRef, Route, RouteMatch};
 use routing::{MatchError, PathMatch, RegexPattern};
 
 use super::rule::{filters, rank, rule};
@@ -99,15 +99,21 @@ impl IngressPath {
 // === impl Location ===
 
 impl Location<'_> {
+    /// Where its requests go.
+    pub(super) fn backend(&self) -> Option<BackendRef> {
+        self.path.backend.as_ref().map(|backend| backend_ref(self.ingress, backend))
+    }
+
     pub(super) fn field(&self) -> String {
         format!("spec.rules[{}].http.paths[{}].path", self.rule, self.entry)
     }
 
     pub(super) fn route(&self, path: PathMatch, survey: &Survey<'_>) -> Route {
-        let backend = self.path.backend.as_ref().map(|backend| backend_ref(self.ingress, backend));
+        let backend = self.backend();
         let place = format!("rules[{}].paths[{}]", self.rule, self.entry);
         let filters = filters(self.ingress, &self.path.path, backend.is_some(), survey);
         let rule = rule(self.ingress, survey, &place, &self.path.path, filters, backend);
+        let rule = survey.canaries.add(self, rule, survey.defaults);
         Route { matches: RouteMatch::path(path), rank: rank(self.ingress, self.rule, self.entry), rule }
     }
 }

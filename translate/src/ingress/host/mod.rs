@@ -1,11 +1,13 @@
 //! From the Ingresses that speak of one host to what the host does: pure, and a function of nothing else.
 
+mod canary;
 mod guard;
 mod headers;
 mod implied;
 mod location;
 mod rule;
 mod tls;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use routing::model::{BackendRef, Host};
 use routing::{HostPattern, PathMatch};
 
+use self::canary::Canaries;
 use self::implied::{Root, app_root, trailing_slash_redirect};
 use self::location::{Locations, regex_of_literal};
 use self::rule::HostDenial;
@@ -28,6 +31,8 @@ pub(crate) struct Neighbours<'a> {
     pub(crate) host: &'a HostPattern,
     /// The Ingresses that have a rule for it, in the order of precedence: the oldest first.
     pub(crate) ingresses: Vec<&'a Arc<Ingress>>,
+    /// The canaries that have a rule for it, in the same order.
+    pub(crate) canaries: Vec<&'a Arc<Ingress>>,
     /// The ConfigMaps that are known.
     pub(crate) config_maps: &'a BTreeMap<NamespacedName, ConfigMap>,
     /// Global defaults.
@@ -50,6 +55,7 @@ struct Survey<'a> {
     defaults: &'a IngressDefaults,
     default_backend: Option<&'a BackendRef>,
     locations: Locations<'a>,
+    canaries: Canaries<'a>,
     root: Root<'a>,
     /// The Ingress that makes a regular expression of every path of the host.
     regex_cause: Option<&'a Ingress>,
@@ -90,8 +96,9 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
 
 impl<'a> Survey<'a> {
     fn new(neighbours: &Neighbours<'a>, problems: &mut Vec<(NamespacedName, Problem)>) -> Self {
-        let Neighbours { host, ingresses, config_maps, defaults, default_backend } = neighbours;
+        let Neighbours { host, ingresses, canaries: _, config_maps, defaults, default_backend } = neighbours;
         let locations = Locations::claim(neighbours, problems);
+        let canaries = Canaries::attach(neighbours, &locations, problems);
         let root = Root::of(neighbours, &locations, problems);
         let forced = locations.iter().find(|location| matches!(location.path.form, PathForm::Regex(_)));
         // The implied root is a location with the annotations of its Ingress, as any other.
@@ -99,7 +106,8 @@ impl<'a> Survey<'a> {
             .map(|location| location.ingress)
             .or_else(|| root.owner().filter(|owner| !owner.rules.is_empty() && owner.annotations.forces_regex("/")));
         let denial = HostDenial::of(ingresses);
-        Self { host, config_maps, defaults, default_backend: *default_backend, locations, root, regex_cause, denial }
+        let default_backend = *default_backend;
+        Self { host, config_maps, defaults, default_backend, locations, canaries, root, regex_cause, denial }
     }
 
     /// Tells the authors whose paths mean something else because of another object.

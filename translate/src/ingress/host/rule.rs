@@ -5,13 +5,14 @@ use std::sync::{Arc, LazyLock};
 
 use routing::model::{
     BackendRef, Filter, Order, Origin, PathRewrite, Rank, Redirect, RedirectTarget, RedirectWhen, Rewrite, Rule,
-    SizeLimits, UpstreamPolicy, WeightedBackend,
+    SizeLimits, WeightedBackend,
 };
 use routing::{HostPattern, Template};
 
 use super::Survey;
 use super::guard::guards;
 use super::headers::custom_headers;
+use super::upstream::upstream;
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
 use crate::ingress::annotations::{Annotations, SizeAnnotations, is_url};
@@ -49,15 +50,8 @@ pub(super) fn rule(
         fallback: fallback_ref(ingress),
         logged: ingress.annotations.logged.unwrap_or_default(),
         sizes: sizes(&ingress.annotations.sizes, survey.defaults),
-        upstream: upstream(&ingress.annotations),
+        upstream: upstream(&ingress.annotations, &survey.defaults.upstream),
     })
-}
-
-fn upstream(annotations: &Annotations) -> Arc<UpstreamPolicy> {
-    match annotations.backend_protocol {
-        None => default_upstream(),
-        protocol => Arc::new(UpstreamPolicy { protocol, ..UpstreamPolicy::default() }),
-    }
 }
 
 fn sizes(annotations: &SizeAnnotations, defaults: &IngressDefaults) -> SizeLimits {
@@ -66,11 +60,6 @@ fn sizes(annotations: &SizeAnnotations, defaults: &IngressDefaults) -> SizeLimit
         request_body: request_body.unwrap_or(defaults.sizes.request_body),
         response_head: response_head.unwrap_or(defaults.sizes.response_head),
     }
-}
-
-pub(super) fn default_upstream() -> Arc<UpstreamPolicy> {
-    static DEFAULT: LazyLock<Arc<UpstreamPolicy>> = LazyLock::new(Arc::default);
-    Arc::clone(&DEFAULT)
 }
 
 /// The filters of a path, in nginx's order: what denies, the answer to a preflight, what `return`s, a rewrite to a URL, the redirect to HTTPS, the
