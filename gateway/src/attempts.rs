@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use routing::model::{CookieAffinity, Ejection, RetryCondition};
-use routing::{Backend, Scheme, SessionCookie};
+use routing::{Backend, Endpoint, Scheme, SessionCookie};
 
 use crate::clock;
 use crate::context::{Context, Proxied};
@@ -192,7 +192,10 @@ fn may_repeat(
     if !(is_wanted && is_harmless && is_possible && is_in_number && is_in_time && has_another(route)) {
         return false;
     }
-    let is_affordable = upstream::take_retry(&route.backend, clock::now());
+    // A connection that was refused is no load, so that a request may look for the endpoint that is well; it is when
+    // all of them refuse that looking has to be paid for.
+    let is_free = progress == Progress::Unsent && has_another_that_is_well(route);
+    let is_affordable = is_free || upstream::take_retry(&route.backend, clock::now());
     let counter = if is_affordable { &metrics.retries.made } else { &metrics.retries.over_budget };
     counter.inc();
     is_affordable
@@ -200,9 +203,17 @@ fn may_repeat(
 
 /// Whether the backend has an endpoint that did not fail for this request.
 fn has_another(route: &Proxied) -> bool {
-    if route.is_seated {
-        return false;
-    }
-    let did_fail = |endpoint| route.failed.iter().chain(&route.endpoint).any(|failed| Arc::ptr_eq(failed, endpoint));
-    route.backend.state().endpoints.iter().any(|endpoint| !did_fail(endpoint))
+    !route.is_seated && others(route, |_| true)
+}
+
+/// Whether it has one that has not failed for others either.
+fn has_another_that_is_well(route: &Proxied) -> bool {
+    others(route, upstream::is_well)
+}
+
+fn others(route: &Proxied, is_wanted: impl Fn(&Endpoint) -> bool) -> bool {
+    let did_fail = |endpoint: &Arc<Endpoint>| {
+        route.failed.iter().chain(&route.endpoint).any(|failed| Arc::ptr_eq(failed, endpoint))
+    };
+    route.backend.state().endpoints.iter().any(|endpoint| !did_fail(endpoint) && is_wanted(endpoint))
 }

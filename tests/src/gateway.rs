@@ -39,14 +39,17 @@ pub struct Addresses {
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Addresses {
-    /// Addresses that nobody else uses: a loopback address of this test, ports that the kernel gave.
+    /// Addresses that nobody else uses: a loopback address of this test, and ports that the kernel gives to nobody who
+    /// does not ask for them. An upstream on such a port of another loopback address would be taken for the gateway.
     #[must_use]
     pub fn reserve() -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
+        static NEXT: AtomicU16 = AtomicU16::new(1);
         let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
-        let ip = Ipv4Addr::new(127, process, high, low.max(1));
-        let sockets = [(); 4].map(|()| TcpListener::bind((ip, 0)).unwrap());
+        let ip = Ipv4Addr::new(127, process, high, low);
+        // Below the range of `ip_local_port_range`.
+        let mut free = (10_000..30_000).filter_map(|port| TcpListener::bind((ip, port)).ok());
+        let sockets = [(); 4].map(|()| free.next().unwrap());
         let [http, https, status, admin] = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
         Self { http, https, status, admin }
     }

@@ -1,7 +1,5 @@
 //! Canaries, in the exact order of ingress-nginx: session, header, cookie, weight.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use tests::manifests::{ingress, service};
 use tests::{Answer, Client, Gateway, Manifests, Upstream};
 

@@ -1,7 +1,5 @@
 //! Active health checks: the annotation `penstock.dev/health-check` on a Service or an Ingress.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

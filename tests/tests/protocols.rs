@@ -164,7 +164,7 @@ async fn large_bodies_stream_both_ways_through_little_memory() {
         })
     })
     .await;
-    let setting = Setting::new(upstream.address(), &[]).await;
+    let setting = Setting::new(upstream.address(), &[("proxy-body-size", "0")]).await;
     let before = setting.gateway.peak_memory();
     for kind in 0..4 {
         // Opened when it is needed: a connection without a request does not stay open for long.

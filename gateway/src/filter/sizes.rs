@@ -6,6 +6,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use routing::model::SizeLimits;
 
+use crate::connections::Phase;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -27,6 +28,11 @@ pub(crate) fn admit_body(limits: &SizeLimits, headers: &HeaderMap) -> Result<(),
 pub(crate) fn count_body(context: &mut Context, piece: Option<&Bytes>) -> pingora::Result<()> {
     let n_bytes = piece.map_or(0, Bytes::len);
     context.body_bytes = context.body_bytes.saturating_add(u64::try_from(n_bytes).unwrap_or(u64::MAX));
+    let is_tunnel = context.connection.as_ref().is_some_and(|connection| connection.handle.phase() == Phase::Tunnel);
+    if is_tunnel {
+        // What passes there is no body any more.
+        return Ok(());
+    }
     let limit = context.rule.as_ref().and_then(|rule| rule.rule.sizes.request_body);
     match limit {
         Some(limit) if context.body_bytes > limit => {

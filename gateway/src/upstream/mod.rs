@@ -34,6 +34,11 @@ pub(crate) fn succeed(endpoint: &Endpoint, now: Duration) {
     endpoint::state(endpoint).outlier.succeed(now);
 }
 
+/// Whether an endpoint has not failed since it last did what it should.
+pub(crate) fn is_well(endpoint: &Endpoint) -> bool {
+    endpoint::state(endpoint).outlier.is_well()
+}
+
 /// Notes that an endpoint failed. Returns until when it is ejected, if this was one failure too many.
 pub(crate) fn fail(backend: &Backend, endpoint: &Endpoint, now: Duration) -> Option<Duration> {
     let outlier = &endpoint::state(endpoint).outlier;

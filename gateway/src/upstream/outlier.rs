@@ -30,6 +30,11 @@ impl Outlier {
         micros(now) < self.ejected_until.load(Ordering::Relaxed)
     }
 
+    /// Whether it has not failed since it last succeeded.
+    pub(super) fn is_well(&self) -> bool {
+        self.n_failures.load(Ordering::Relaxed) == 0
+    }
+
     /// The end of its last ejection.
     pub(super) fn back_since(&self) -> Duration {
         Duration::from_micros(self.ejected_until.load(Ordering::Relaxed))
