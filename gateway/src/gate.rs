@@ -13,18 +13,18 @@ const MAX_AUTHORITY: usize = 253 + 1 + 5;
 const FOREIGN_NOMINATIONS: &[&[u8]] = &[b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
 
 /// Checks a request and gives it its one form: the path is normalised, headers that could be mistaken for others are
-/// dropped. What is matched later is what is forwarded.
-pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<(), Failure> {
+/// dropped. What is matched later is what is forwarded. Returns the target as it was received, where it is another now.
+pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<Option<Box<[u8]>>, Failure> {
     head::check(request, &settings.head)?;
     if request.method == Method::TRACE || request.method == Method::CONNECT {
         return Err(Failure::MethodNotAllowed);
     }
     check_authority(request)?;
-    normalize_target(request)?;
     drop_ambiguous_headers(request, settings);
     drop_unasked_upgrade(request);
     drop_foreign_nominations(request)?;
-    join_cookies(request)
+    join_cookies(request)?;
+    normalize_target(request)
 }
 
 /// The authority that a request is for; empty when an HTTP/1.0 request names none.
@@ -86,10 +86,10 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
     is_host && is_port
 }
 
-/// Puts the normalised path in place of the received one.
-fn normalize_target(request: &mut RequestHeader) -> Result<(), Failure> {
+/// Puts the normalised path in place of the received one, and returns that where they differ.
+fn normalize_target(request: &mut RequestHeader) -> Result<Option<Box<[u8]>>, Failure> {
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
-        return Ok(());
+        return Ok(None);
     }
     if !request.raw_path_is_utf8() {
         return Err(Failure::RequestMalformed);
@@ -98,7 +98,7 @@ fn normalize_target(request: &mut RequestHeader) -> Result<(), Failure> {
     let normalized = normalize_path(path).map_err(|_| Failure::RequestMalformed)?;
     let is_origin_form = request.raw_path().first() == Some(&b'/');
     if is_origin_form && *normalized == *path {
-        return Ok(());
+        return Ok(None);
     }
     // The absolute form of a target becomes the origin form: the authority is in Host, which Pingora compared.
     let mut target = normalized.into_owned();
@@ -106,7 +106,9 @@ fn normalize_target(request: &mut RequestHeader) -> Result<(), Failure> {
         target.push('?');
         target.push_str(query);
     }
-    request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)
+    let received = request.raw_path().into();
+    request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)?;
+    Ok(Some(received))
 }
 
 /// Drops headers whose names nginx takes for invalid: those with an underscore, because behind a CGI-like interface
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn the_host_of_a_request_is_one_host_with_or_without_a_port() {
         for host in ["a", "a.b:80", "a_b.c", "[::1]:8080", "[::1]", "a:", "", "A.", "192.0.2.1:1"] {
-            assert_eq!(admit(&mut request("GET", "/", &[("Host", host)]), &Settings::default()), Ok(()), "{host}");
+            assert_eq!(admit(&mut request("GET", "/", &[("Host", host)]), &Settings::default()), Ok(None), "{host}");
         }
         let long = "a".repeat(300);
         for host in ["a, b", "u@a", "a/x", "a b", "a:99999", "a:b", "[::1", "[]", "[a]x", "a:80:80", long.as_str()] {
@@ -196,7 +198,7 @@ mod tests {
         assert!(admit(&mut request("GET", "/", &[("Host", "a"), ("Host", "a")]), &Settings::default()).is_err());
         let mut old = request("GET", "/", &[]);
         old.set_version(Version::HTTP_10);
-        assert_eq!(admit(&mut old, &Settings::default()), Ok(()));
+        assert_eq!(admit(&mut old, &Settings::default()), Ok(None));
         assert_eq!(authority(&old), "");
     }
 
@@ -211,7 +213,8 @@ mod tests {
         ] {
             let method = if target == "*" { "OPTIONS" } else { "GET" };
             let mut request = request(method, target, &[("Host", "a")]);
-            assert_eq!(admit(&mut request, &Settings::default()), Ok(()), "{target}");
+            let received = (target != forwarded).then(|| target.as_bytes().into());
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(received), "{target}");
             assert_eq!(request.raw_path(), forwarded.as_bytes(), "{target}");
         }
         for target in ["/a%00", "/a%5cb", "/pub/..;/admin", "*"] {
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn headers_with_an_underscore_and_tunnels_do_not_pass() {
         let mut with_underscore = request("GET", "/", &[("Host", "a"), ("X_Real_IP", "1"), ("X-Y", "2")]);
-        assert_eq!(admit(&mut with_underscore, &Settings::default()), Ok(()));
+        assert_eq!(admit(&mut with_underscore, &Settings::default()), Ok(None));
         assert!(!with_underscore.headers.contains_key("x_real_ip"));
         assert!(with_underscore.headers.contains_key("x-y"));
         for method in ["TRACE", "CONNECT"] {
@@ -241,7 +244,7 @@ mod tests {
             ("X-Forwarded-Proto", ""),
         ] {
             let mut request = request("GET", "/", &[("Host", "a"), ("Connection", named)]);
-            assert_eq!(admit(&mut request, &Settings::default()), Ok(()), "{named}");
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(None), "{named}");
             assert_eq!(request.headers["connection"], kept);
         }
     }
@@ -249,7 +252,7 @@ mod tests {
     #[test]
     fn pieces_of_a_cookie_become_one_field() {
         let mut request = request("GET", "/", &[("Host", "a"), ("Cookie", "a=1"), ("Cookie", "b=2")]);
-        assert_eq!(admit(&mut request, &Settings::default()), Ok(()));
+        assert_eq!(admit(&mut request, &Settings::default()), Ok(None));
         let cookies: Vec<_> = request.headers.get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
@@ -263,7 +266,7 @@ mod tests {
             let mut request =
                 request("GET", "/", &[("Host", "a"), ("Connection", connection), ("Upgrade", "websocket")]);
             request.set_version(version);
-            assert_eq!(admit(&mut request, &Settings::default()), Ok(()));
+            assert_eq!(admit(&mut request, &Settings::default()), Ok(None));
             assert_eq!(request.headers.contains_key("upgrade"), is_kept, "{version:?} {connection}");
         }
     }

@@ -17,6 +17,7 @@ mod framing;
 mod gate;
 mod head;
 mod health;
+mod intake;
 mod listener;
 mod proxy;
 mod proxy_header;

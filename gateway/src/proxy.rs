@@ -5,31 +5,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
-use routing::model::BackendRef;
-use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, decide};
+use routing::LiveRouting;
 
 use crate::answer;
 use crate::attempts::{self, NO_ENDPOINTS, Progress};
-use crate::connection::ConnectionInfo;
-use crate::context::{Client, Context, Proxied};
+use crate::context::Context;
 use crate::failure::Failure;
-use crate::filter::{self, Gatekeeper, Refusal, Visitor};
-use crate::gate;
-use crate::telemetry::{AccessLog, Metrics, RouteLabels, RouteMetrics};
+use crate::filter::{self, Gatekeeper};
+use crate::intake::Intake;
+use crate::telemetry::{AccessLog, Metrics};
 
 /// The gateway as Pingora's proxy logic. One object serves all requests; what belongs to one is in its [`Context`].
 pub(crate) struct Gateway {
-    live: Arc<LiveRouting>,
+    intake: Intake,
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
-    gatekeeper: Gatekeeper,
 }
 
 impl Gateway {
@@ -41,7 +38,7 @@ impl Gateway {
         access_log: Option<Arc<AccessLog>>,
         gatekeeper: Gatekeeper,
     ) -> Self {
-        Self { live, metrics, access_log, gatekeeper }
+        Self { intake: Intake::new(live, Arc::clone(&metrics), gatekeeper), metrics, access_log }
     }
 }
 
@@ -58,75 +55,9 @@ impl ProxyHttp for Gateway {
 
     /// Admits the request, decides, and answers what needs no upstream.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
-        let Some(connection) = ConnectionInfo::of(session).map(Arc::clone) else {
-            return Error::e_explain(ErrorType::InternalError, "connection without info");
-        };
-        let n_requests = connection.handle.begin_request();
-        // Requests that a client sends without waiting are answered one after the other (RFC 9112 section 9.3.2).
-        session.set_pipelining_enabled(true);
-        let snapshot = self.live.pin();
-        let settings = snapshot.settings();
-        session.set_read_timeout(Some(settings.client_body_timeout));
-        if n_requests >= settings.keep_alive_requests {
-            session.set_keepalive(None);
-        }
-        context.connection = Some(Arc::clone(&connection));
-        let received = session.req_header().raw_path().to_vec();
-        let admitted = match connection.refusal.get() {
-            Some(refusal) => Err(refusal.failure),
-            None => gate::admit(session.req_header_mut(), settings),
-        };
-        if *session.req_header().raw_path() != *received {
-            context.received_target = Some(received.into());
-        }
-        let client = filter::client_of(&connection, &session.req_header().headers, snapshot.settings());
-        context.client = Some(client);
-        context.request_id = request_id(session.req_header(), snapshot.settings().generate_request_id);
-        let outcome = match admitted {
-            Err(failure) => Step::Fail(failure),
-            Ok(()) if settings.blocks.contain(client.address, &session.req_header().headers) => {
-                Step::Fail(Failure::Forbidden)
-            }
-            Ok(()) => {
-                let (step, is_guarded) = self.decide(&snapshot, session.req_header(), &connection, client, context);
-                let headers = &session.req_header().headers;
-                let sizes = context.rule.as_ref().map_or(Ok(()), |rule| filter::admit_body(&rule.rule.sizes, headers));
-                let rule = context.rule.as_ref().filter(|_| is_guarded);
-                let visitor = Visitor { client, headers };
-                match (sizes, rule.and_then(|rule| rule.guards.as_ref())) {
-                    (Err(failure), _) => Step::Fail(failure),
-                    (Ok(()), Some(guards)) => match self.gatekeeper.admit(guards, &visitor).await {
-                        Ok(counted) => {
-                            context.counted = counted;
-                            step
-                        }
-                        Err(refusal) => Step::Refuse(refusal),
-                    },
-                    (Ok(()), None) => step,
-                }
-            }
-        };
-        context.snapshot = Some(snapshot);
-        match outcome {
-            Step::Proxy => Ok(false),
-            Step::Fail(failure) => {
-                context.failure = Some(failure);
-                answer::fail(session, context, failure, failure.keeps_connection()).await?;
-                Ok(true)
-            }
-            Step::Refuse(refusal) => {
-                let (failure, challenge) = match refusal {
-                    Refusal::Failure(failure) => (failure, None),
-                    Refusal::Challenge(challenge) => (Failure::Unauthorized, Some(challenge)),
-                };
-                context.failure = Some(failure);
-                answer::refuse(session, context, failure, challenge).await?;
-                Ok(true)
-            }
-            Step::Respond { status, body, location } => {
-                answer::write(session, context, status, body, location).await?;
-                Ok(true)
-            }
+        match self.intake.take(session, context).await? {
+            Some(reply) => answer::give(session, context, reply).await.map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -178,7 +109,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         if request.version == Version::HTTP_2 {
             // Pingora passes no interim answer on from HTTP/2, which the client would wait for.
-            answer_expectation(session).await?;
+            answer::expectation(session).await?;
             request.remove_header(&header::EXPECT);
         }
         filter::prepare_request(session.req_header(), request, context)
@@ -202,6 +133,10 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
     ) -> pingora::Result<()> {
         let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS && !session.req_header().headers.contains_key(header::UPGRADE) {
+            // What follows would be taken for answers to requests that come later.
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unasked 101").into_up());
+        }
         if !status.is_informational() && attempts::answered(session, context, status.as_u16(), &self.metrics) {
             let mut error = Error::create(ErrorType::HTTPStatus(status.as_u16()), ErrorSource::Upstream, None, None);
             error.set_retry(true);
@@ -220,7 +155,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        if response.status == http::StatusCode::SWITCHING_PROTOCOLS
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let Some(connection) = &context.connection
         {
             connection.handle.begin_tunnel();
@@ -330,118 +265,5 @@ impl ProxyHttp for Gateway {
         _kind: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-/// What to do after the decision.
-enum Step {
-    Proxy,
-    Fail(Failure),
-    Refuse(Refusal),
-    Respond { status: u16, body: Bytes, location: Option<String> },
-}
-
-impl Gateway {
-    /// What to do, and whether the guards of the rule stand before it.
-    fn decide(
-        &self,
-        snapshot: &routing::Snapshot,
-        request: &RequestHeader,
-        connection: &ConnectionInfo,
-        client: Client,
-        context: &mut Context,
-    ) -> (Step, bool) {
-        context.client = Some(client);
-        let (view, connection) = context.views(request, connection);
-        let decision = decide(snapshot, &view, &connection);
-        let is_guarded = decision.is_guarded();
-        let step = match decision {
-            Decision::Proxy(plan) => {
-                self.take_rule(plan.rule, plan.is_canary, context);
-                let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
-                let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
-                context.route = Some(Proxied::new(plan));
-                if is_served { Step::Proxy } else { Step::Fail(Failure::NoEndpoints) }
-            }
-            Decision::Redirect(Redirection { status, location, rule }) => {
-                self.take_rule(rule, false, context);
-                Step::Respond { status, body: Bytes::new(), location: Some(location) }
-            }
-            Decision::Answer(Answer { status, reason, body, rule }) => {
-                if let Some(rule) = rule {
-                    self.take_rule(rule, false, context);
-                }
-                context.failure = Failure::of_reason(reason);
-                Step::Respond { status, body: Bytes::copy_from_slice(body.as_bytes()), location: None }
-            }
-        };
-        (step, is_guarded)
-    }
-
-    fn take_rule(&self, rule: &Arc<CompiledRule>, is_canary: bool, context: &mut Context) {
-        let metrics = rule.slot.get_or_init(|| RuleMetrics::new(rule, &self.metrics));
-        context.metrics = metrics.map(|metrics| Arc::clone(if is_canary { &metrics.canary } else { &metrics.own }));
-        context.rule = Some(Arc::clone(rule));
-    }
-}
-
-/// What a rule keeps in its slot.
-struct RuleMetrics {
-    own: Arc<RouteMetrics>,
-    /// Of requests that went to the canary; without one, the same.
-    canary: Arc<RouteMetrics>,
-}
-
-impl RuleMetrics {
-    fn new(rule: &CompiledRule, metrics: &Metrics) -> Self {
-        let own = metrics.route(labels(rule));
-        let canary = rule.rule.upstream.canary.as_ref().map(|canary| {
-            let BackendRef { namespace, service, port } = &canary.backend;
-            metrics.route(RouteLabels { canary: format!("{namespace}-{service}-{port}").into(), ..labels(rule) })
-        });
-        Self { canary: canary.unwrap_or_else(|| Arc::clone(&own)), own }
-    }
-}
-
-fn labels(rule: &CompiledRule) -> RouteLabels {
-    let rule = &rule.rule;
-    let service = rule.backends.first().and_then(|weighted| weighted.backend.as_ref());
-    RouteLabels {
-        namespace: rule.origin.namespace.clone(),
-        ingress: rule.origin.name.clone(),
-        service: service.map(|backend| backend.service.clone()).unwrap_or_default(),
-        path: rule.path.clone(),
-        host: rule.host.clone(),
-        canary: "".into(),
-    }
-}
-
-/// `X-Request-ID`: the client's own, else 32 random hexadecimal digits.
-fn request_id(request: &RequestHeader, is_generated: bool) -> Option<HeaderValue> {
-    if let Some(known) = request.headers.get("x-request-id") {
-        return Some(known.clone());
-    }
-    if !is_generated {
-        return None;
-    }
-    HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).ok()
-}
-
-/// Tells a client of HTTP/1.1 that waits with its body to send it (RFC 9110 section 10.1.1), once.
-async fn answer_expectation(session: &mut Session) -> pingora::Result<()> {
-    let request = session.req_header_mut();
-    let is_waiting = request.remove_header(&header::EXPECT).is_some_and(|expectation| {
-        request.version == Version::HTTP_11 && expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    });
-    if is_waiting { session.write_continue_response().await } else { Ok(()) }
-}
-
-/// The protocol of a request as logs write it.
-pub(crate) fn protocol_name(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_11 => "HTTP/1.1",
-        Version::HTTP_2 => "HTTP/2.0",
-        _ => "HTTP/0.9",
     }
 }

@@ -1,14 +1,14 @@
 //! What is written down about a request when it is over.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, Version};
 use pingora::proxy::Session;
-use routing::CompiledRule;
 use routing::model::LoggedRequests;
 
-use crate::context::{Context, Proxied};
+use crate::context::Context;
 use crate::gate;
-use crate::proxy::protocol_name;
-use crate::telemetry::{AccessLog, AccessRecord, Outcome, RequestDetails, UpstreamOutcome, UpstreamRecord};
+use crate::telemetry::{
+    AccessLog, AccessRecord, AttemptRecord, Outcome, RequestDetails, UpstreamOutcome, UpstreamRecord,
+};
 
 /// Counts a request for its rule, and writes its line.
 pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&AccessLog>) {
@@ -41,15 +41,10 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         });
     }
     let Some(settings) = context.snapshot.as_ref().map(|snapshot| snapshot.settings()) else { return };
-    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
     let is_logged = !settings.disable_access_log
         && context.rule.as_ref().is_none_or(|rule| rule.rule.logged == LoggedRequests::All)
         && !settings.skip_access_log.iter().any(|pattern| pattern.matches(target));
     let (Some(log), Some(client), true) = (access_log, &context.client, is_logged) else { return };
-    let text = |name| {
-        let value = request.headers.get(name).map(HeaderValue::as_bytes);
-        String::from_utf8_lossy(value.unwrap_or_default())
-    };
     let target = String::from_utf8_lossy(target);
     // What was refused has no parts, only a line; joined by spaces these are the line again.
     let refused = context.connection.as_ref().and_then(|connection| connection.refusal.get());
@@ -69,16 +64,11 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         protocol: protocol.unwrap_or_default(),
         status,
         body_bytes_sent,
-        http_referer: &text(header::REFERER),
-        http_user_agent: &text(header::USER_AGENT),
         request_length: request_bytes,
-        request_time: duration.as_secs_f64(),
+        request_time: duration,
         namespace: origin.map_or("", |origin| &origin.namespace),
         ingress: origin.map_or("", |origin| &origin.name),
-        upstream: context
-            .route
-            .as_ref()
-            .map(|route| upstream_record(route, context.rule.as_deref(), session.upstream_body_bytes_received())),
+        upstream: upstream_record(session, context),
         request_id: context.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         reason: context.failure.map_or("", |failure| failure.label()),
         details: RequestDetails {
@@ -95,30 +85,39 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
     log.log(&record, settings.log_format.as_deref());
 }
 
-fn upstream_record<'a>(
-    route: &'a Proxied,
-    rule: Option<&'a CompiledRule>,
-    response_length: usize,
-) -> UpstreamRecord<'a> {
-    let backend = route.backend.reference();
-    let alternative = route.is_canary.then_some(backend);
-    let primary = rule.and_then(|rule| rule.rule.backends.first()?.backend.as_ref());
-    let backend = if route.is_canary { primary.unwrap_or(backend) } else { backend };
-    UpstreamRecord {
-        namespace: &backend.namespace,
-        service: &backend.service,
-        port: &backend.port,
-        alternative,
-        address: route.endpoint.as_ref().map(|endpoint| endpoint.key.address),
-        response_length,
-        response_time: route.attempt_began.elapsed().as_secs_f64(),
-        status: route.status,
-        connect_time: route.connect_time.map(|time| time.as_secs_f64()),
-        header_time: route.header_time.map(|time| time.as_secs_f64()),
-    }
+fn upstream_record<'a>(session: &Session, context: &'a Context) -> Option<UpstreamRecord<'a>> {
+    let route = context.route.as_ref();
+    let primary = context.rule.as_ref().and_then(|rule| rule.rule.backends.first()?.backend.as_ref());
+    let (backend, alternative) = match route {
+        Some(route) if route.is_canary => {
+            (primary.unwrap_or(route.backend.reference()), Some(route.backend.reference()))
+        }
+        Some(route) => (route.backend.reference(), None),
+        None => (primary?, None),
+    };
+    let attempt = route.and_then(|route| {
+        Some(AttemptRecord {
+            address: route.endpoint.as_ref()?.key.address,
+            response_length: session.upstream_body_bytes_received(),
+            response_time: route.attempt_began.elapsed(),
+            status: route.status,
+            connect_time: route.connect_time,
+            header_time: route.header_time,
+        })
+    });
+    Some(UpstreamRecord { backend, alternative, attempt })
 }
 
 /// The length of header lines as HTTP/1 writes them (name, colon, space, value, line end), and of the empty line.
 fn head_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + 2
+}
+
+fn protocol_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/0.9",
+    }
 }

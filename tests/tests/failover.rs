@@ -177,9 +177,14 @@ async fn a_truncated_answer_over_http2_is_seen_to_be_truncated() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_a_bad_gateway() {
-    for answer in
-        ["", "nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nX"]
-    {
+    for answer in [
+        "",
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX",
+        // Nobody asked for another protocol.
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
         let upstream = RawUpstream::answering(answer).await;
         let (gateway, _manifests) = gateway_to(&[upstream.address()], &[]).await;
         assert_eq!(gateway.get("http://a.test/").await.status, 502, "{answer:?}");

@@ -378,7 +378,7 @@ async fn a_text_line_is_ingress_nginxs_field_by_field() {
     gateway.get("http://unknown.test/nowhere").await;
     let line = gateway.wait_for_access_log(&["/nowhere"]).await;
     let Line(fields) = Line::parse(&line);
-    assert_eq!(fields[11..17], ["[]", "[]", "-", "-", "-", "-"], "{line}");
+    assert_eq!(fields[11..17], ["[-]", "[]", "-", "-", "-", "-"], "{line}");
     assert!(line.ends_with(" reason=host_not_found"), "{line}");
 }
 

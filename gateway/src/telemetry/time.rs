@@ -1,7 +1,7 @@
 //! The time of day as logs want it, computed once a second for each thread.
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -21,12 +21,12 @@ pub(super) fn with_local_time<R>(use_text: impl FnOnce(&str) -> R) -> R {
 
 /// Seconds since 1970.
 pub(super) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    since_epoch().as_secs()
 }
 
-/// Milliseconds since 1970.
-pub(super) fn unix_milliseconds() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis())
+/// The time since 1970.
+pub(super) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A time in nginx's `$time_iso8601` form, in UTC: `2026-11-21T03:13:09+00:00`.

@@ -80,6 +80,14 @@ pub enum LogVariable {
 }
 
 impl LogFormat {
+    /// ingress-nginx's own format, `upstreaminfo`.
+    pub const UPSTREAM_INFO: &str = concat!(
+        "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" ",
+        "\"$http_user_agent\" $request_length $request_time [$proxy_upstream_name] ",
+        "[$proxy_alternative_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time ",
+        "$upstream_status $req_id",
+    );
+
     /// Reads a format; `None` where it has a variable that is not known.
     #[must_use]
     pub fn parse(text: &str, escape: LogEscape) -> Option<Self> {
