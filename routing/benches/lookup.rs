@@ -35,16 +35,11 @@ fn route(number: usize, path: &str) -> Route {
     let name: Box<str> = format!("service-{number}").into();
     let backend = BackendRef { namespace: "default".into(), service: name.clone(), port: PortRef::Number(80) };
     let rule = Rule {
-        origin: Origin { kind: "Ingress", namespace: "default".into(), name, place: "rules[0].paths[0]".into() },
         path: path.into(),
-        host: "".into(),
-        filters: Arc::default(),
-        guards: None,
-        backends: vec![WeightedBackend::only(backend)],
-        fallback: None,
-        logged: routing::model::LoggedRequests::All,
-        sizes: routing::model::SizeLimits::default(),
-        upstream: Arc::default(),
+        ..Rule::new(
+            Origin { kind: "Ingress", namespace: "default".into(), name, place: "rules[0].paths[0]".into() },
+            vec![WeightedBackend::only(backend)],
+        )
     };
     let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };
     Route { matches: RouteMatch::path(PathMatch::Prefix(PathPrefix::new(path))), rank, rule: Arc::new(rule) }

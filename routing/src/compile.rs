@@ -298,18 +298,10 @@ mod tests {
                 Target { backend: None, cumulative_weight: total_weight }
             })
             .collect();
-        let rule = Arc::new(Rule {
-            origin: crate::model::Origin { kind: "Ingress", namespace: "".into(), name: "".into(), place: "".into() },
-            path: "".into(),
-            host: "".into(),
-            filters: Arc::default(),
-            guards: None,
-            backends: Vec::new(),
-            fallback: None,
-            logged: crate::model::LoggedRequests::All,
-            sizes: crate::model::SizeLimits::default(),
-            upstream: Arc::default(),
-        });
+        let rule = Arc::new(Rule::new(
+            crate::model::Origin { kind: "Ingress", namespace: "".into(), name: "".into(), place: "".into() },
+            Vec::new(),
+        ));
         let slot = Slot::default();
         CompiledRule {
             rule,

@@ -71,18 +71,7 @@ mod tests {
 
     fn route(order: Order, namespace: &str, name: &str) -> Route {
         let origin = Origin { kind: "Ingress", namespace: namespace.into(), name: name.into(), place: "".into() };
-        let rule = Rule {
-            origin,
-            path: "/".into(),
-            host: "".into(),
-            filters: Arc::default(),
-            guards: None,
-            backends: Vec::new(),
-            fallback: None,
-            logged: crate::model::LoggedRequests::All,
-            sizes: crate::model::SizeLimits::default(),
-            upstream: Arc::default(),
-        };
+        let rule = Rule { path: "/".into(), ..Rule::new(origin, Vec::new()) };
         let matches = RouteMatch::path(PathMatch::Exact("/".into()));
         Route { matches, rank: Rank { order, created: None, rule: 0, entry: 0 }, rule: Arc::new(rule) }
     }

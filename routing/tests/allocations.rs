@@ -15,18 +15,10 @@ use routing::{
 
 fn route(path: PathMatch) -> Route {
     let backend = BackendRef { namespace: "ns".into(), service: "web".into(), port: PortRef::Number(80) };
-    let rule = Rule {
-        origin: Origin { kind: "Ingress", namespace: "ns".into(), name: "web".into(), place: "".into() },
-        path: "".into(),
-        host: "".into(),
-        filters: Arc::default(),
-        guards: None,
-        backends: vec![WeightedBackend::only(backend)],
-        fallback: None,
-        logged: routing::model::LoggedRequests::All,
-        sizes: routing::model::SizeLimits::default(),
-        upstream: Arc::default(),
-    };
+    let rule = Rule::new(
+        Origin { kind: "Ingress", namespace: "ns".into(), name: "web".into(), place: "".into() },
+        vec![WeightedBackend::only(backend)],
+    );
     let rank = Rank { order: Order::Ingress, created: None, rule: 0, entry: 0 };
     Route { matches: RouteMatch::path(path), rank, rule: Arc::new(rule) }
 }

@@ -29,16 +29,8 @@ fn backend(name: &str) -> BackendRef {
 
 fn rule(filters: Vec<Filter>, backends: Vec<WeightedBackend>) -> Arc<Rule> {
     Arc::new(Rule {
-        origin: Origin { kind: "Ingress", namespace: "ns".into(), name: "web".into(), place: "".into() },
-        path: "".into(),
-        host: "".into(),
         filters: filters.into(),
-        guards: None,
-        backends,
-        fallback: None,
-        logged: routing::model::LoggedRequests::All,
-        sizes: routing::model::SizeLimits::default(),
-        upstream: Arc::default(),
+        ..Rule::new(Origin { kind: "Ingress", namespace: "ns".into(), name: "web".into(), place: "".into() }, backends)
     })
 }
 

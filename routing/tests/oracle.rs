@@ -227,18 +227,10 @@ fn route(number: usize, spec: &Spec) -> Route {
     };
     let name: Box<str> = format!("{number:04}").into();
     let backend = BackendRef { namespace: "ns".into(), service: name.clone(), port: PortRef::Number(80) };
-    let rule = Rule {
-        origin: Origin { kind: "Ingress", namespace: "ns".into(), name, place: "".into() },
-        path: "".into(),
-        host: "".into(),
-        filters: Arc::default(),
-        guards: None,
-        backends: vec![WeightedBackend::only(backend)],
-        fallback: None,
-        logged: routing::model::LoggedRequests::All,
-        sizes: routing::model::SizeLimits::default(),
-        upstream: Arc::default(),
-    };
+    let rule = Rule::new(
+        Origin { kind: "Ingress", namespace: "ns".into(), name, place: "".into() },
+        vec![WeightedBackend::only(backend)],
+    );
     let order = if spec.is_gateway_api { Order::GatewayApi } else { Order::Ingress };
     Route { matches, rank: Rank { order, created: spec.created, rule: 0, entry: 0 }, rule: Arc::new(rule) }
 }

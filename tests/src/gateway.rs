@@ -127,6 +127,17 @@ impl Gateway {
         self.addresses
     }
 
+    /// A connection of each kind; those with TLS ask for the host.
+    pub async fn clients(&self, host: &str) -> [Client; 4] {
+        let Addresses { http, https, .. } = self.addresses;
+        [
+            Client::http1(http).await,
+            Client::h2c(http).await,
+            Client::https1(https, Some(host)).await,
+            Client::https2(https, Some(host)).await,
+        ]
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

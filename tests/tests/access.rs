@@ -3,19 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tests::certificate::secret;
-use tests::manifests::{ingress, service};
+use tests::manifests::{SETTINGS, ingress, service, settings};
 use tests::{Answer, Gateway, Manifests, Upstream};
 
-/// `use-forwarded-headers`, so that a test can be any client.
-const SETTINGS: &str = "---
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: settings
-data:
-  use-forwarded-headers: 'true'
-";
-const FLAGS: &[&str] = &["--configmap=default/settings"];
+/// So that a test can be any client.
+const KEYS: &[(&str, &str)] = &[("use-forwarded-headers", "true")];
 /// The password `myPassword`: Apache's documentation, "Password Formats".
 const USERS: &[u8] = b"apr1:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/
 sha:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=
@@ -123,14 +115,14 @@ async fn ask(gateway: &Gateway, host: &str, client: &str, login: &str) -> Answer
 async fn a_request_gets_through_when_its_rule_is_fulfilled() {
     let upstream = Upstream::echo("web").await;
     let sha = b"{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=";
-    let mut text = [service("web", &[upstream.address()]), SETTINGS.to_owned()].concat();
+    let mut text = [service("web", &[upstream.address()]), settings(KEYS)].concat();
     text += &secret("users", &[("auth", USERS)]);
     text += &secret("map", &[("bob", sha)]);
     for Row { host, annotations, requests: _ } in ROWS {
         text += &ingress(host, host, annotations, &[("/", "web")]);
     }
     let manifests = Manifests::of(&text);
-    let gateway = Gateway::start(&manifests, FLAGS).await;
+    let gateway = Gateway::start(&manifests, &[SETTINGS]).await;
     for Row { host, annotations: _, requests } in ROWS {
         for (client, login, status) in *requests {
             let before = upstream.n_requests();
@@ -150,10 +142,10 @@ async fn a_request_gets_through_when_its_rule_is_fulfilled() {
 #[tokio::test]
 async fn a_changed_password_counts_at_once_and_the_old_one_no_longer_does() {
     let upstream = Upstream::echo("web").await;
-    let manifests = Manifests::of(&[service("web", &[upstream.address()]), SETTINGS.to_owned()].concat());
+    let manifests = Manifests::of(&[service("web", &[upstream.address()]), settings(KEYS)].concat());
     manifests.write("ingress.yaml", &ingress("a", "a.test", &[BASIC, SECRET], &[("/", "web")]));
     manifests.write("users.yaml", &secret("users", &[("auth", USERS)]));
-    let gateway = Gateway::start(&manifests, FLAGS).await;
+    let gateway = Gateway::start(&manifests, &[SETTINGS]).await;
     for _ in 0..2 {
         assert_eq!(ask(&gateway, "a.test", "192.0.2.7", "bcrypt:myPassword").await.status, 200);
     }

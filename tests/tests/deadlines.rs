@@ -84,7 +84,7 @@ async fn a_request_head_has_one_limit_for_all_of_it() {
     let drip_feed = async {
         let stream = TcpStream::connect(at.http).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
-        // A byte now and then would keep a limit for each read away for ever.
+        // A byte now and then would keep a limit for each read away for ever: the pace is what is tested.
         let feed = tokio::spawn(async move {
             while writer.write_all(b"G").await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -166,7 +166,7 @@ async fn an_upload_that_is_slow_but_alive_is_not_cut_off() {
     let (gateway, _manifests) = gateway_with("client-body-timeout", upstream.address()).await;
     let mut stream = TcpStream::connect(gateway.addresses().http).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n").await.unwrap();
-    // Longer than the limit in all, shorter from piece to piece.
+    // Longer than the limit in all, shorter from piece to piece: the pace is what is tested.
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         stream.write_all(b"x").await.unwrap();

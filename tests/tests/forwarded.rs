@@ -45,17 +45,6 @@ impl Setting {
         Self { gateway, _upstream: upstream, manifests }
     }
 
-    /// A connection of each kind.
-    async fn clients(&self) -> [Client; 4] {
-        let at = self.gateway.addresses();
-        [
-            Client::http1(at.http).await,
-            Client::h2c(at.http).await,
-            Client::https1(at.https, Some("a.test")).await,
-            Client::https2(at.https, Some("a.test")).await,
-        ]
-    }
-
     /// Asks with the claims, and compares what the upstream was told.
     async fn check(&self, told: &[(&str, Option<&str>)]) {
         let mut client = Client::http1(self.gateway.addresses().http).await;
@@ -70,7 +59,7 @@ impl Setting {
 async fn a_client_cannot_say_who_it_is() {
     let setting = Setting::new(&[]).await;
     let at = setting.gateway.addresses();
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let (scheme, port) = client.certificate().map_or(("http", at.http.port()), |_| ("https", at.https.port()));
         let port = port.to_string();
         for claims in [&[][..], CLAIMS] {
@@ -188,7 +177,7 @@ async fn the_chain_may_come_in_a_header_of_another_name() {
 async fn a_request_id_is_kept_or_made() {
     let setting = Setting::new(&[]).await;
     let mut made = Vec::new();
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let kept = client.get("a.test", "/", &[("x-request-id", "mine")]).await.seen();
         assert_eq!(kept.header("x-request-id"), Some("mine"));
         for _ in 0..2 {
@@ -271,7 +260,7 @@ async fn crumbs_of_a_cookie_are_joined_for_http1() {
 #[tokio::test]
 async fn the_upstream_sees_the_host_that_the_client_asked_for() {
     let setting = Setting::new(&[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         for host in ["a.test", "A.Test", "a.test:8080"] {
             let seen = client.get(host, "/", &[]).await.seen();
             assert_eq!(seen.header("host"), Some(host));
@@ -284,7 +273,7 @@ async fn the_upstream_sees_the_host_that_the_client_asked_for() {
 #[tokio::test]
 async fn headers_with_an_underscore_do_not_pass() {
     let setting = Setting::new(&[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let mut request = client.request("GET", "a.test", "/", &[("x-ok", "1")], "");
         for name in ["x_real_ip", "x_forwarded_for", "x_y"] {
             request.headers_mut().append(name, HeaderValue::from_static("evil"));

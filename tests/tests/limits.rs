@@ -7,22 +7,13 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use http_body_util::Full;
-use tests::manifests::{ingress, service};
+use tests::manifests::{SETTINGS, ingress, service, settings};
 use tests::upstream::full;
 use tests::{Answer, Client, Gateway, Manifests, Upstream};
 use tokio::sync::Notify;
 
-/// `use-forwarded-headers`, so that a test can be any client.
-const SETTINGS: &str = "---
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: settings
-data:
-  use-forwarded-headers: 'true'
-  limit-req-status-code: '429'
-";
-const FLAGS: &[&str] = &["--configmap=default/settings"];
+/// So that a test can be any client.
+const KEYS: &[(&str, &str)] = &[("use-forwarded-headers", "true"), ("limit-req-status-code", "429")];
 
 async fn ask(gateway: &Gateway, url: &str, client: &str) -> u16 {
     gateway.get_with(url, &[("x-forwarded-for", client)]).await.status.as_u16()
@@ -31,13 +22,13 @@ async fn ask(gateway: &Gateway, url: &str, client: &str) -> u16 {
 #[tokio::test]
 async fn a_client_has_its_burst_and_then_its_rate() {
     let upstream = Upstream::echo("web").await;
-    let mut text = [service("web", &[upstream.address()]), SETTINGS.to_owned()].concat();
+    let mut text = [service("web", &[upstream.address()]), settings(KEYS)].concat();
     // One request a minute leaks nothing while the test runs. "burst = limit x multiplier, nodelay", multiplier 5.
     text += &ingress("rpm", "rpm.test", &[("limit-rpm", "1")], &[("/", "web"), ("/other", "web")]);
     let exempt = [("limit-rpm", "1"), ("limit-burst-multiplier", "2"), ("limit-whitelist", "192.0.2.0/24")];
     text += &ingress("exempt", "exempt.test", &exempt, &[("/", "web")]);
     let manifests = Manifests::of(&text);
-    let gateway = Gateway::start(&manifests, FLAGS).await;
+    let gateway = Gateway::start(&manifests, &[SETTINGS]).await;
     let mut statuses = Vec::new();
     for number in 0..8 {
         // The paths of an Ingress count together.
@@ -69,10 +60,10 @@ async fn a_client_has_only_so_many_requests_under_way() {
         })
         .await
     };
-    let mut text = [service("web", &[upstream.address()]), SETTINGS.to_owned()].concat();
+    let mut text = [service("web", &[upstream.address()]), settings(KEYS)].concat();
     text += &ingress("web", "a.test", &[("limit-connections", "1")], &[("/", "web")]);
     let manifests = Manifests::of(&text);
-    let gateway = Arc::new(Gateway::start(&manifests, FLAGS).await);
+    let gateway = Arc::new(Gateway::start(&manifests, &[SETTINGS]).await);
     let first = tokio::spawn({
         let gateway = Arc::clone(&gateway);
         async move { ask(&gateway, "http://a.test/", "198.51.100.1").await }

@@ -86,6 +86,7 @@ impl Editor {
             Self::InThreeParts => {
                 let mut file = fs::File::create(manifests.file(name)).unwrap();
                 let third = text.len() / 3;
+                // The pace of a slow editor is what is tested.
                 for part in [&text[..third], &text[third..2 * third], &text[2 * third..]] {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     file.write_all(part.as_bytes()).unwrap();

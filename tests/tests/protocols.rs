@@ -39,17 +39,6 @@ impl Setting {
         Self { gateway: Gateway::start(&manifests, &[]).await, _manifests: manifests }
     }
 
-    /// A connection of each kind.
-    async fn clients(&self) -> [Client; 4] {
-        let at = self.gateway.addresses();
-        [
-            Client::http1(at.http).await,
-            Client::h2c(at.http).await,
-            Client::https1(at.https, Some("a.test")).await,
-            Client::https2(at.https, Some("a.test")).await,
-        ]
-    }
-
     fn http(&self) -> SocketAddr {
         self.gateway.addresses().http
     }
@@ -61,7 +50,7 @@ impl Setting {
 async fn one_connection_carries_many_requests() {
     let upstream = Upstream::echo("a").await;
     let setting = Setting::new(upstream.address(), &[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         for number in 0..20 {
             let answer = client.get("a.test", &format!("/{number}"), &[]).await;
             assert_eq!(answer.seen().target, format!("/{number}"));
@@ -168,7 +157,7 @@ async fn large_bodies_stream_both_ways_through_little_memory() {
     let before = setting.gateway.peak_memory();
     for kind in 0..4 {
         // Opened when it is needed: a connection without a request does not stay open for long.
-        let mut client = setting.clients().await.into_iter().nth(kind).unwrap();
+        let mut client = setting.gateway.clients("a.test").await.into_iter().nth(kind).unwrap();
         let request = client.request("PUT", "a.test", "/", &[], "").map(|_| zeros(LARGE));
         let answer = client.open(request).await.unwrap();
         assert_eq!(answer.headers()["x-length"], LARGE.to_string().as_str());
@@ -194,7 +183,7 @@ async fn a_piece_of_a_body_passes_before_the_next_one_is_there() {
     })
     .await;
     let setting = Setting::new(upstream.address(), &[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let (mut sender, body) = fed();
         sender.send_data("first".into()).await.unwrap();
         let request = client.request("POST", "a.test", "/", &[], "").map(|_| body);
@@ -214,7 +203,7 @@ async fn a_piece_of_a_body_passes_before_the_next_one_is_there() {
 async fn a_head_request_gets_the_length_and_no_body() {
     let upstream = Upstream::echo("a").await;
     let setting = Setting::new(upstream.address(), &[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let request = client.request("HEAD", "a.test", "/", &[], "");
         let answer = client.send(request).await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));
@@ -244,7 +233,7 @@ async fn answers_without_content_leave_the_connection_in_step() {
     })
     .await;
     let setting = Setting::new(upstream.address(), &[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         for status in [204, 304, 204, 304] {
             let answer = client.get("a.test", &format!("/{status}"), &[]).await;
             assert_eq!((answer.status.as_u16(), answer.text()), (status, String::new()));
@@ -278,7 +267,7 @@ async fn chunks_pass_both_ways() {
     assert!(head.starts_with("http/1.1 200") && head.contains("transfer-encoding: chunked"), "{head}");
     assert_eq!(raw::read_chunks(&mut stream).await, "hello world!!!");
     // The length of a body is not known in advance in HTTP/2 either.
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         let (mut sender, body) = fed();
         sender.send_data("hello".into()).await.unwrap();
         drop(sender);
@@ -305,7 +294,7 @@ async fn http10_gets_a_body_of_unknown_length_without_chunks() {
 async fn an_answer_that_ends_with_its_connection_is_whole() {
     let upstream = RawUpstream::answering("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello").await;
     let setting = Setting::new(upstream.address(), &[]).await;
-    for mut client in setting.clients().await {
+    for mut client in setting.gateway.clients("a.test").await {
         for _ in 0..2 {
             assert_eq!(client.get("a.test", "/", &[]).await.text(), "hello");
         }

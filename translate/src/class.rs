@@ -53,7 +53,6 @@ fn serves(found: &IngressClass, config: &Config) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ClassConfig;
     use crate::resources::Meta;
 
     fn served(class_name: Option<&str>, annotation: Option<&str>, change: impl FnOnce(&mut Config)) -> bool {
@@ -73,16 +72,7 @@ mod tests {
             tls: Box::default(),
             annotations: Default::default(),
         };
-        let mut config = Config {
-            listeners: Vec::new(),
-            annotation_prefixes: Vec::new(),
-            class: ClassConfig::default(),
-            source: Source::Cluster,
-            configmap: None,
-            default_certificate: None,
-            default_backend: None,
-            own_ports: Vec::new(),
-        };
+        let mut config = Config { source: Source::Cluster, ..Config::default() };
         change(&mut config);
         let find = |name: &str| classes.iter().find(|class| *class.meta.name == *name);
         decide(&ingress, &config, find) == ClassDecision::Served

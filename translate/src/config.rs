@@ -57,13 +57,30 @@ pub struct ClassConfig {
 }
 
 /// Where the objects come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Files, whose author is the operator: loopback endpoints are allowed, and an Ingress may name a class that has no
     /// object.
+    #[default]
     Files,
     /// An API server, whose tenants are strangers to each other.
     Cluster,
+}
+
+impl Default for Config {
+    /// Files without listeners, with ingress-nginx's annotations.
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            annotation_prefixes: vec!["nginx.ingress.kubernetes.io".to_owned()],
+            class: ClassConfig::default(),
+            source: Source::default(),
+            configmap: None,
+            default_certificate: None,
+            default_backend: None,
+            own_ports: Vec::new(),
+        }
+    }
 }
 
 impl Default for ClassConfig {

@@ -249,7 +249,6 @@ fn configs() -> impl Strategy<Value = Config> {
             let pair = |name: &str| ("team".to_owned(), name.to_owned());
             Config {
                 listeners: vec![listener(80, Protocol::Http), listener(443, Protocol::Tls)],
-                annotation_prefixes: vec!["nginx.ingress.kubernetes.io".to_owned()],
                 class: ClassConfig { without_class: true, ..ClassConfig::default() },
                 source: if is_cluster { Source::Cluster } else { Source::Files },
                 configmap: Some(pair("settings")),
@@ -259,7 +258,7 @@ fn configs() -> impl Strategy<Value = Config> {
                     name: "spare".to_owned(),
                     port: Some(PortRef::Number(80)),
                 }),
-                own_ports: Vec::new(),
+                ..Config::default()
             }
         },
     )
@@ -424,16 +423,7 @@ proptest! {
 #[test]
 fn a_batch_without_changes_emits_nothing() {
     let listener = ListenerConfig { key: ListenerKey::tcp(([0; 4], 80).into()), protocol: Protocol::Http };
-    let mut translator = Translator::new(Config {
-        listeners: vec![listener],
-        annotation_prefixes: Vec::new(),
-        class: ClassConfig::default(),
-        source: Source::Files,
-        configmap: None,
-        default_certificate: None,
-        default_backend: None,
-        own_ports: Vec::new(),
-    });
+    let mut translator = Translator::new(Config { listeners: vec![listener], ..Config::default() });
     let first = translator.apply([]).delta;
     assert!(first.settings.is_some() && first.listeners.len() == 1 && first.hosts.is_empty());
     assert_eq!(translator.apply([]), translate::Update::default());

@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use routing::Model;
 use routing::model::{ListenerKey, Protocol};
 use serde_json::{Map, Value, json};
-use translate::{Change, ClassConfig, Config, Decoded, ListenerConfig, Source, Translator, decode};
+use translate::{Change, Config, Decoded, ListenerConfig, Translator, decode};
 
 /// How many heaps of objects are thrown at the translator.
 const N_HEAPS: u32 = 1000;
@@ -16,13 +16,9 @@ fn config() -> Config {
     let listener = |port, protocol| ListenerConfig { key: ListenerKey::tcp(([0; 4], port).into()), protocol };
     Config {
         listeners: vec![listener(80, Protocol::Http), listener(443, Protocol::Tls)],
-        annotation_prefixes: vec!["nginx.ingress.kubernetes.io".to_owned()],
-        class: ClassConfig::default(),
-        source: Source::Files,
         configmap: Some(("default".to_owned(), "settings".to_owned())),
         default_certificate: Some(("default".to_owned(), "secret".to_owned())),
-        default_backend: None,
-        own_ports: Vec::new(),
+        ..Config::default()
     }
 }
 

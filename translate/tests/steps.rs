@@ -6,9 +6,7 @@ use routing::model::{ListenerKey, Protocol};
 use routing::{Delta, Model};
 use serde_json::{Value, json};
 use translate::resources::ObjectKey;
-use translate::{
-    Change, ClassConfig, Config, Decoded, ListenerConfig, Problem, Reason, Source, Translator, Update, decode,
-};
+use translate::{Change, Config, Decoded, ListenerConfig, Problem, Reason, Translator, Update, decode};
 
 struct World {
     translator: Translator,
@@ -20,13 +18,8 @@ impl World {
         let listener = ListenerConfig { key: ListenerKey::tcp(([0; 4], 80).into()), protocol: Protocol::Http };
         let translator = Translator::new(Config {
             listeners: vec![listener],
-            annotation_prefixes: vec!["nginx.ingress.kubernetes.io".to_owned()],
-            class: ClassConfig::default(),
-            source: Source::Files,
             configmap: Some(("default".to_owned(), "settings".to_owned())),
-            default_certificate: None,
-            default_backend: None,
-            own_ports: Vec::new(),
+            ..Config::default()
         });
         let mut world = Self { translator, model: Model::default() };
         world.apply([]);

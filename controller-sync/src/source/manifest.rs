@@ -177,21 +177,12 @@ fn value_of(document: &Document<'_>) -> Result<Value, Located<Problem>> {
 
 #[cfg(test)]
 mod tests {
-    use translate::{ClassConfig, Severity, Source};
+    use translate::Severity;
 
     use super::*;
 
     fn config() -> Config {
-        Config {
-            listeners: Vec::new(),
-            annotation_prefixes: vec!["nginx.ingress.kubernetes.io".to_owned()],
-            class: ClassConfig::default(),
-            source: Source::Files,
-            configmap: None,
-            default_certificate: None,
-            default_backend: None,
-            own_ports: Vec::new(),
-        }
+        Config { ..Config::default() }
     }
 
     fn read(file: &[u8]) -> Manifest {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto};
+use prometheus::proto::{self, MetricType};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use routing::LiveRouting;
 
 use super::access_log::AccessLog;
+use super::family::{family, pairs, sample, single};
 use super::process::ProcessCollector;
 use super::routes::{RouteCollector, RouteLabels, RouteMetrics, RouteRegistry};
 use crate::connections::Connections;
@@ -224,14 +226,19 @@ impl Collector for LiveCollector {
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let snapshot = self.live.pin();
-        let generation = [(Vec::new(), snapshot.generation() as f64)];
+        let generation = snapshot.generation() as f64;
         let dropped = self.access_log.as_ref().map_or(0, |log| log.n_dropped()) as f64;
         let mut families = vec![
-            gauges("penstock_snapshot_generation", "The number of the live snapshot", generation),
-            counter_family("penstock_access_log_dropped_total", "Lines that the access log lost", dropped),
+            single("penstock_snapshot_generation", "The number of the live snapshot", MetricType::GAUGE, generation),
+            single("penstock_access_log_dropped_total", "Lines that the access log lost", MetricType::COUNTER, dropped),
         ];
-        let mut expiry = Vec::new();
-        let mut info = Vec::new();
+        let mut expiry = family(
+            "nginx_ingress_controller_ssl_expire_time_seconds",
+            "End of validity of the certificate of a host, in seconds since 1970",
+            MetricType::GAUGE,
+        );
+        let mut info =
+            family("nginx_ingress_controller_ssl_certificate_info", "The certificate of a host", MetricType::GAUGE);
         for (host, reference, certificate) in snapshot.certificates() {
             let host = host.to_string();
             let common = [
@@ -241,63 +248,16 @@ impl Collector for LiveCollector {
                 ("namespace", &reference.namespace),
                 ("secret_name", &reference.name),
             ];
-            expiry.push((pairs(&common), certificate.not_after as f64));
+            expiry.mut_metric().push(sample(pairs(&common), MetricType::GAUGE, certificate.not_after as f64));
             let details = [
                 ("issuer_common_name", &*certificate.issuer_common_name),
                 ("issuer_organization", &certificate.issuer_organization),
                 ("public_key_algorithm", &certificate.public_key_algorithm),
                 ("serial_number", &certificate.serial_number),
             ];
-            info.push((pairs(&[&common[..], &details[..]].concat()), 1.0));
+            info.mut_metric().push(sample(pairs(&[&common[..], &details[..]].concat()), MetricType::GAUGE, 1.0));
         }
-        if !expiry.is_empty() {
-            families.push(gauges(
-                "nginx_ingress_controller_ssl_expire_time_seconds",
-                "End of validity of the certificate of a host, in seconds since 1970",
-                expiry,
-            ));
-            families.push(gauges("nginx_ingress_controller_ssl_certificate_info", "The certificate of a host", info));
-        }
+        families.extend([expiry, info].into_iter().filter(|family| !family.get_metric().is_empty()));
         families
     }
-}
-
-type Series = (Vec<proto::LabelPair>, f64);
-
-fn gauges(name: &str, help: &str, series: impl IntoIterator<Item = Series>) -> proto::MetricFamily {
-    let mut family = proto::MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(proto::MetricType::GAUGE);
-    for (labels, value) in series {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        let mut metric = proto::Metric::from_label(labels);
-        metric.set_gauge(gauge);
-        family.mut_metric().push(metric);
-    }
-    family
-}
-
-fn counter_family(name: &str, help: &str, value: f64) -> proto::MetricFamily {
-    let mut counter = proto::Counter::default();
-    counter.set_value(value);
-    let mut metric = proto::Metric::default();
-    metric.set_counter(counter);
-    let mut family = proto::MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(proto::MetricType::COUNTER);
-    family.mut_metric().push(metric);
-    family
-}
-
-fn pairs(labels: &[(&str, &str)]) -> Vec<proto::LabelPair> {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = proto::LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    labels.iter().map(pair).collect()
 }

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod access_record;
+mod family;
 mod histogram;
 mod log_line;
 mod metrics;

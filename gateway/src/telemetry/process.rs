@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
-use super::time;
+use super::{family, time};
 use crate::connections::Connections;
 
 const PREFIX: &str = "nginx_ingress_controller_nginx_process_";
@@ -112,41 +112,14 @@ impl Usage {
     }
 }
 
-fn family(name: &str, help: &str, kind: proto::MetricType) -> proto::MetricFamily {
-    let mut family = proto::MetricFamily::default();
-    family.set_name(format!("{PREFIX}{name}"));
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family
-}
-
-fn metric(labels: Vec<proto::LabelPair>, kind: proto::MetricType, value: f64) -> proto::Metric {
-    let mut metric = proto::Metric::from_label(labels);
-    if kind == proto::MetricType::COUNTER {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    metric
-}
-
 fn single(name: &str, help: &str, kind: proto::MetricType, value: f64) -> proto::MetricFamily {
-    let mut family = family(name, help, kind);
-    family.mut_metric().push(metric(Vec::new(), kind, value));
-    family
+    family::single(format!("{PREFIX}{name}"), help, kind, value)
 }
 
 fn by_state(name: &str, help: &str, kind: proto::MetricType, states: &[(&str, usize)]) -> proto::MetricFamily {
-    let mut family = family(name, help, kind);
+    let mut family = family::family(format!("{PREFIX}{name}"), help, kind);
     for (state, count) in states {
-        let mut label = proto::LabelPair::default();
-        label.set_name("state".to_owned());
-        label.set_value((*state).to_owned());
-        family.mut_metric().push(metric(vec![label], kind, *count as f64));
+        family.mut_metric().push(family::sample(family::pairs(&[("state", state)]), kind, *count as f64));
     }
     family
 }

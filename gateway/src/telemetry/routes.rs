@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
+use super::family::{family, pairs};
 use super::histogram::{AtomicHistogram, LENGTHS, SECONDS, SIZES};
 
 /// Pairs of method and status that a rule keeps apart; more share the last place.
@@ -231,7 +232,7 @@ impl Collector for RouteCollector {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut requests = family("requests", REQUESTS_HELP, proto::MetricType::COUNTER);
+        let mut requests = family(format!("{PREFIX}requests"), REQUESTS_HELP, proto::MetricType::COUNTER);
         let mut histograms: Vec<proto::MetricFamily> = Vec::new();
         let mut routes = self.registry.all();
         routes.sort_by(|a, b| cmp_key(&a.labels).cmp(&cmp_key(&b.labels)));
@@ -245,7 +246,7 @@ impl Collector for RouteCollector {
                 requests.mut_metric().push(metric);
                 for (index, (name, help, histogram)) in cell.histograms().into_iter().enumerate() {
                     if histograms.len() <= index {
-                        histograms.push(family(name, help, proto::MetricType::HISTOGRAM));
+                        histograms.push(family(format!("{PREFIX}{name}"), help, proto::MetricType::HISTOGRAM));
                     }
                     let proto = histogram.to_proto();
                     if proto.get_sample_count() > 0
@@ -263,14 +264,6 @@ impl Collector for RouteCollector {
     }
 }
 
-fn family(name: &str, help: &str, kind: proto::MetricType) -> proto::MetricFamily {
-    let mut family = proto::MetricFamily::default();
-    family.set_name(format!("{PREFIX}{name}"));
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family
-}
-
 /// An order of the series that does not change from scrape to scrape.
 fn cmp_key(labels: &RouteLabels) -> (&str, &str, &str, &str) {
     (&labels.host, &labels.path, &labels.namespace, &labels.ingress)
@@ -279,7 +272,7 @@ fn cmp_key(labels: &RouteLabels) -> (&str, &str, &str, &str) {
 fn label_pairs(labels: &RouteLabels, cell: &Cell) -> Vec<proto::LabelPair> {
     let status = cell.status.to_string();
     // Sorted by name, as the text format wants it.
-    let pairs: [(&str, &str); 8] = [
+    pairs(&[
         ("canary", &labels.canary),
         ("host", &labels.host),
         ("ingress", &labels.ingress),
@@ -288,14 +281,7 @@ fn label_pairs(labels: &RouteLabels, cell: &Cell) -> Vec<proto::LabelPair> {
         ("path", &labels.path),
         ("service", &labels.service),
         ("status", &status),
-    ];
-    let pair = |(name, value): (&str, &str)| {
-        let mut pair = proto::LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    };
-    pairs.into_iter().map(pair).collect()
+    ])
 }
 
 /// The methods of the HTTP registry that are seen in practice; others must not make new series.

@@ -111,6 +111,25 @@ pub struct Rule {
     pub upstream: Arc<UpstreamPolicy>,
 }
 
+impl Rule {
+    /// A rule that sends requests on as they are.
+    #[must_use]
+    pub fn new(origin: Origin, backends: Vec<WeightedBackend>) -> Self {
+        Self {
+            origin,
+            path: "".into(),
+            host: "".into(),
+            filters: Arc::default(),
+            guards: None,
+            backends,
+            fallback: None,
+            logged: LoggedRequests::default(),
+            sizes: SizeLimits::default(),
+            upstream: Arc::default(),
+        }
+    }
+}
+
 /// Which requests of a rule are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

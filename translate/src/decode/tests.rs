@@ -2,20 +2,10 @@ use base64::Engine;
 use serde_json::json;
 
 use super::*;
-use crate::config::{ClassConfig, Source};
 use crate::resources::Kind;
 
 fn config() -> Config {
-    Config {
-        listeners: Vec::new(),
-        annotation_prefixes: Vec::new(),
-        class: ClassConfig::default(),
-        source: Source::Files,
-        configmap: None,
-        default_certificate: None,
-        default_backend: None,
-        own_ports: Vec::new(),
-    }
+    Config { ..Config::default() }
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use translate::resources::Resource;
-use translate::{Change, ClassConfig, Severity, Source};
+use translate::{Change, Severity};
 
 use super::watch::Observation;
 use super::*;
@@ -22,16 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 type View = BTreeMap<String, String>;
 
 fn config() -> Config {
-    Config {
-        listeners: Vec::new(),
-        annotation_prefixes: Vec::new(),
-        class: ClassConfig::default(),
-        source: Source::Files,
-        configmap: None,
-        default_certificate: None,
-        default_backend: None,
-        own_ports: Vec::new(),
-    }
+    Config { ..Config::default() }
 }
 
 fn object(name: &str, value: &str) -> String {
