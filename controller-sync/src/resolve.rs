@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use routing::is_never_a_backend;
 use tokio::sync::{mpsc, watch};
 
 /// How often a name is looked up again. The system's resolver does not tell how long its answer holds.
@@ -66,7 +67,7 @@ async fn resolve(name: Box<str>, resolved: &mpsc::Sender<Resolved>) {
         Err(_) => return tracing::warn!(%name, "name was not looked up in time"),
     };
     let (refused, mut addresses): (Vec<IpAddr>, Vec<IpAddr>) =
-        addresses.into_iter().partition(|address| translate::is_never_a_backend(*address));
+        addresses.into_iter().partition(|address| is_never_a_backend(*address));
     if let Some(address) = refused.first() {
         tracing::warn!(%name, %address, "name leads to an address that a backend cannot have");
     }

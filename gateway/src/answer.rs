@@ -1,20 +1,18 @@
 //! Writing the answers of the gateway itself.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::filter;
+use crate::filter::{self, Refusal};
 
 /// An answer of the gateway itself.
 pub(crate) enum Reply {
-    /// Says what went wrong.
-    Failure(Failure),
-    /// Asks the client to log in.
-    Challenge(HeaderValue),
+    /// Says why the request does not go on, and what its client can do about it.
+    Refusal(Refusal),
     /// Says what a rule says.
     Response {
         /// The status.
@@ -29,8 +27,7 @@ pub(crate) enum Reply {
 /// Gives an answer.
 pub(crate) async fn give(session: &mut Session, context: &mut Context, reply: Reply) -> pingora::Result<()> {
     match reply {
-        Reply::Failure(failure) => fail(session, context, failure, failure.keeps_connection()).await,
-        Reply::Challenge(challenge) => refuse(session, context, Failure::Unauthorized, Some(challenge)).await,
+        Reply::Refusal(refusal) => refuse(session, context, refusal).await,
         Reply::Response { status, body, location } => {
             let header = head(status, body.len(), location)?;
             send(session, context, header, body).await
@@ -38,20 +35,18 @@ pub(crate) async fn give(session: &mut Session, context: &mut Context, reply: Re
     }
 }
 
-/// Answers with a failure, and keeps the connection if asked to.
-pub(crate) async fn fail(
-    session: &mut Session,
-    context: &mut Context,
-    failure: Failure,
-    keeps_connection: bool,
-) -> pingora::Result<()> {
-    if !keeps_connection {
-        session.set_keepalive(None);
-        if let Some(connection) = &context.connection {
-            connection.handle.linger();
-        }
+/// Answers with a failure, and gives the connection up.
+pub(crate) async fn fail(session: &mut Session, context: &mut Context, failure: Failure) -> pingora::Result<()> {
+    close(session, context);
+    refuse(session, context, Refusal::of(failure)).await
+}
+
+/// Lets the answer be the last one on its connection.
+fn close(session: &mut Session, context: &Context) {
+    session.set_keepalive(None);
+    if let Some(connection) = &context.connection {
+        connection.handle.linger();
     }
-    refuse(session, context, failure, None).await
 }
 
 /// Tells a client of HTTP/1.1 that waits with its body to send it (RFC 9110 section 10.1.1), once.
@@ -63,19 +58,27 @@ pub(crate) async fn expectation(session: &mut Session) -> pingora::Result<()> {
     if is_waiting { session.write_continue_response().await } else { Ok(()) }
 }
 
-/// Answers with a failure, and with what the client has to prove if it wants to get through.
-async fn refuse(
-    session: &mut Session,
-    context: &mut Context,
-    failure: Failure,
-    challenge: Option<HeaderValue>,
-) -> pingora::Result<()> {
+/// Answers with a failure, and with what the client has to prove if it wants to get through, or where it can do so.
+async fn refuse(session: &mut Session, context: &mut Context, refusal: Refusal) -> pingora::Result<()> {
+    let Refusal { failure, challenge, signin, cookies } = refusal;
     context.failure = Some(failure);
-    let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    if !failure.keeps_connection() {
+        close(session, context);
+    }
+    let status = if signin.is_some() { 302 } else { failure.status() };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = match &signin {
+        Some(_) => String::new(),
+        None => format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default()),
+    };
     let mut header = head(status.as_u16(), body.len(), None)?;
-    if let Some(challenge) = challenge {
-        header.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+    match (signin, challenge) {
+        (Some(signin), _) => header.insert_header(header::LOCATION, signin)?,
+        (None, Some(challenge)) => header.insert_header(header::WWW_AUTHENTICATE, challenge)?,
+        (None, None) => {}
+    }
+    for cookie in cookies.of_status(status.as_u16()) {
+        header.append_header(header::SET_COOKIE, cookie.clone())?;
     }
     send(session, context, header, Bytes::from(body)).await
 }

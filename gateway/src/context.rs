@@ -10,7 +10,7 @@ use routing::{Backend, CompiledRule, ConnectionView, Endpoint, Plan, RequestView
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
-use crate::filter::{Compressor, Counted};
+use crate::filter::{Admission, Compressor};
 use crate::gate;
 use crate::telemetry::RouteMetrics;
 use crate::upstream::InFlight;
@@ -41,8 +41,8 @@ pub(crate) struct Context {
     pub route: Option<Proxied>,
     /// Why the gateway answered by itself.
     pub failure: Option<Failure>,
-    /// Its place among the requests of its client that are under way.
-    pub counted: Option<Counted>,
+    /// What it was let through with.
+    pub admission: Admission,
 }
 
 /// The client of a request, as far as the gateway believes what it is told.
@@ -109,7 +109,7 @@ impl Context {
             body_bytes: 0,
             route: None,
             failure: None,
-            counted: None,
+            admission: Admission::default(),
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Failure {
     Forbidden,
     /// The client did not say who it is, or not truly.
     Unauthorized,
+    /// Whoever should know who the client is did not say so.
+    AuthUnavailable,
     /// The client sends too much at a time; the status is a setting.
     Limited {
         /// The status.
@@ -77,7 +79,7 @@ impl Failure {
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,
             Self::ClientClosed => 499,
-            Self::BackendInvalid | Self::Internal => 500,
+            Self::AuthUnavailable | Self::BackendInvalid | Self::Internal => 500,
             Self::ConnectFailed | Self::UpstreamTls | Self::UpstreamBroken | Self::UpstreamHeadTooLarge => 502,
             Self::Denied | Self::NoEndpoints | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::UpstreamTimeout => 504,
@@ -93,6 +95,7 @@ impl Failure {
             Self::Denied => "denied",
             Self::Forbidden => "forbidden",
             Self::Unauthorized => "unauthorized",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::Limited { .. } => "limited",
             Self::Overloaded => "overloaded",
             Self::BackendInvalid => "backend_invalid",

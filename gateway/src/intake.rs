@@ -47,9 +47,9 @@ impl Intake {
         context.client = Some(client);
         context.request_id = request_id(request, settings.generate_request_id);
         let reply = match admitted {
-            Err(failure) => Some(Reply::Failure(failure)),
+            Err(failure) => Some(Reply::Refusal(Refusal::of(failure))),
             Ok(_) if settings.blocks.contain(client.address, &request.headers) => {
-                Some(Reply::Failure(Failure::Forbidden))
+                Some(Reply::Refusal(Refusal::of(Failure::Forbidden)))
             }
             Ok(received_target) => {
                 context.received_target = received_target;
@@ -69,22 +69,23 @@ impl Intake {
         connection: &ConnectionInfo,
         context: &mut Context,
     ) -> Option<Reply> {
-        let (view, connection) = context.views(request, connection);
-        let decision = decide(snapshot, &view, &connection);
+        let (view, connection_view) = context.views(request, connection);
+        let decision = decide(snapshot, &view, &connection_view);
         let is_guarded = decision.is_guarded();
         let reply = self.follow(decision, context);
         let (Some(rule), Some(client)) = (&context.rule, context.client) else { return reply };
         if let Err(failure) = filter::admit_body(&rule.rule.sizes, &request.headers) {
-            return Some(Reply::Failure(failure));
+            return Some(Reply::Refusal(Refusal::of(failure)));
         }
         let (Some(guards), true) = (&rule.guards, is_guarded) else { return reply };
-        match self.gatekeeper.admit(guards, &Visitor { client, headers: &request.headers }).await {
-            Ok(counted) => {
-                context.counted = counted;
+        let (settings, request_id) = (snapshot.settings(), context.request_id.as_ref());
+        let visitor = Visitor { client, request, connection, view, connection_view, request_id, settings, rule };
+        match self.gatekeeper.admit(guards, &visitor).await {
+            Ok(admission) => {
+                context.admission = admission;
                 reply
             }
-            Err(Refusal::Failure(failure)) => Some(Reply::Failure(failure)),
-            Err(Refusal::Challenge(challenge)) => Some(Reply::Challenge(challenge)),
+            Err(refusal) => Some(Reply::Refusal(refusal)),
         }
     }
 
@@ -96,7 +97,7 @@ impl Intake {
                 let has_endpoints = |backend: &Arc<Backend>| !backend.state().endpoints.is_empty();
                 let is_served = has_endpoints(plan.backend) || plan.rule.fallback.as_ref().is_some_and(has_endpoints);
                 context.route = Some(Proxied::new(plan));
-                if is_served { None } else { Some(Reply::Failure(Failure::NoEndpoints)) }
+                if is_served { None } else { Some(Reply::Refusal(Refusal::of(Failure::NoEndpoints))) }
             }
             Decision::Redirect(Redirection { status, location, rule }) => {
                 self.take_rule(rule, false, context);

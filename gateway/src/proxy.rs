@@ -177,6 +177,9 @@ impl ProxyHttp for Gateway {
         {
             response.append_header(header::SET_COOKIE, cookie)?;
         }
+        if let Some(grant) = &context.admission.grant {
+            grant.mark_answer(response)?;
+        }
         if let Some(snapshot) = &context.snapshot {
             filter::hide_headers(snapshot.settings(), response);
         }
@@ -236,7 +239,7 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
         // Pingora gives the connection up after an error that came this far: the client is to know.
-        let _ = answer::fail(session, context, failure, false).await;
+        let _ = answer::fail(session, context, failure).await;
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 

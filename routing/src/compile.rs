@@ -1,6 +1,7 @@
 //! From the model of one host to what a request is looked up in.
 
 mod cors;
+mod external;
 mod guard;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use http::Method;
 use smallvec::SmallVec;
 
 pub use cors::CompiledCors;
+pub use external::{CompiledExternalAuth, Question};
 pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
 
 use crate::certificate::Certificate;
@@ -265,7 +267,7 @@ impl CompiledRule {
             backend
         });
         let filters = Arc::clone(&rule.filters);
-        let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(guards, linker)));
+        let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(rule, guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
         let slot = Slot::default();
         Self { rule: Arc::clone(rule), filters, targets, fallback, canary, guards, cors, slot, total_weight }

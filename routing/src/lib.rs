@@ -32,7 +32,8 @@ mod template;
 
 pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{
-    CompiledBasicAuth, CompiledCors, CompiledGuards, CompiledLimits, CompiledRoute, CompiledRule, Conditions, Target,
+    CompiledBasicAuth, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits, CompiledRoute, CompiledRule,
+    Conditions, Question, Target,
 };
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
@@ -44,7 +45,7 @@ pub use lane::LaneCell;
 pub use live::{LiveRouting, Published, Publisher};
 pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};
 pub use model::{Delta, Model};
-pub use networks::Networks;
+pub use networks::{Networks, is_never_a_backend};
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
 pub use request::{ConnectionView, RequestView, Scheme};
 pub use ring::HashRing;

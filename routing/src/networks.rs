@@ -1,4 +1,4 @@
-//! Sets of IP networks, ready for lookups.
+//! Sets of IP networks, ready for lookups, and the addresses that nobody may have requests sent to.
 
 use std::net::IpAddr;
 
@@ -35,6 +35,18 @@ impl Networks {
     pub fn is_empty(&self) -> bool {
         self.disjoint.is_empty()
     }
+}
+
+/// Addresses behind which a tenant would find the gateway or its node: loopback, link-local (the cloud's metadata
+/// service), unspecified, multicast.
+#[must_use]
+pub fn is_never_a_backend(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    ip.is_loopback() || is_link_local || ip.is_unspecified() || ip.is_multicast()
 }
 
 /// `::ffff:10.0.0.0/104` is `10.0.0.0/8`.

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use crc32fast::Hasher;
+use http::{HeaderMap, header};
 use serde::{Serialize, Serializer};
 
 use crate::cookie::cookie;
@@ -37,10 +40,14 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Variable {
     Args,
+    /// `$escaped_request_uri`, of ingress-nginx: the target as the value of a query parameter.
+    EscapedRequestUri,
     Host,
     HttpHost,
     IsArgs,
     RemoteAddress,
+    /// The user of basic authentication, whether or not the password is right.
+    RemoteUser,
     RequestMethod,
     RequestUri,
     Scheme,
@@ -124,6 +131,20 @@ impl Template {
         groups.max().unwrap_or(0)
     }
 
+    /// Whether nothing in the text depends on the request but the host that was asked for.
+    #[must_use]
+    pub fn depends_on_host_only(&self) -> bool {
+        self.parts
+            .iter()
+            .all(|part| matches!(part, Part::Literal(_) | Part::Variable(Variable::Host | Variable::HttpHost)))
+    }
+
+    /// Whether nothing in the text depends on the request.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+    }
+
     /// Fills in the variables. Groups that took no part, and variables without a value, are empty.
     pub(crate) fn render(&self, values: &Values<'_>) -> String {
         if let Some(pattern) = values.pattern
@@ -193,10 +214,12 @@ impl Variable {
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "args" | "query_string" => Self::Args,
+            "escaped_request_uri" => Self::EscapedRequestUri,
             "host" => Self::Host,
             "http_host" | "best_http_host" => Self::HttpHost,
             "is_args" => Self::IsArgs,
             "remote_addr" | "the_real_ip" => Self::RemoteAddress,
+            "remote_user" => Self::RemoteUser,
             "request_method" => Self::RequestMethod,
             "request_uri" => Self::RequestUri,
             "scheme" | "pass_access_scheme" => Self::Scheme,
@@ -214,10 +237,12 @@ impl Variable {
         let Values { request, connection, host, .. } = *values;
         match self {
             Self::Args => request.query.into(),
+            Self::EscapedRequestUri => escaped(&Self::RequestUri.value(values)).into(),
             Self::Host => host.as_str().into(),
             Self::HttpHost => request.authority.into(),
             Self::IsArgs => if request.query.is_empty() { "" } else { "?" }.into(),
             Self::RemoteAddress => connection.client.to_string().into(),
+            Self::RemoteUser => remote_user(request.headers).unwrap_or_default().into(),
             Self::RequestMethod => request.method.as_str().into(),
             // The normalised path: what was matched is what the client is sent to.
             Self::RequestUri if request.query.is_empty() => request.path.into(),
@@ -257,6 +282,27 @@ impl Variable {
             _ => hasher.update(self.value(values).as_bytes()),
         }
     }
+}
+
+/// What is not unreserved (RFC 3986 section 2.3) in percent-encoding.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // A text takes everything, so writing cannot fail.
+            let _ = fmt::Write::write_fmt(&mut escaped, format_args!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+fn remote_user(headers: &HeaderMap) -> Option<String> {
+    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (user, _) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(user.to_owned())
 }
 
 /// A text that goes into a sum as it is written.
@@ -301,6 +347,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-user-id", HeaderValue::from_static("7"));
         headers.insert("cookie", HeaderValue::from_static("a=1; session=s"));
+        // RFC 7617 section 2.
+        headers.insert("authorization", HeaderValue::from_static("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         let request = RequestView {
             method: &Method::GET,
             authority: "Example.com:8080",
@@ -328,6 +376,8 @@ mod tests {
             ("/u/$arg_b/${http_x_user_id}x", "/u/2/7x"),
             ("$request_method $remote_addr $arg_none", "GET 127.0.0.1 "),
             ("$cookie_session$cookie_none", "s"),
+            ("?rd=$escaped_request_uri", "?rd=%2Ffoo%2Fbar%3Fa%3D1%26b%3D2"),
+            ("$remote_user", "Aladdin"),
         ] {
             assert_eq!(render(template, None), expected, "{template}");
         }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use routing::is_never_a_backend;
 use routing::model::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointModel, PortRef,
 };
@@ -236,16 +237,4 @@ fn refusal(address: &EndpointAddress, service: Option<&Service>, config: &Config
             }
         }
     }
-}
-
-/// Addresses behind which a tenant would find the gateway or its node: loopback, link-local (the cloud's metadata
-/// service), unspecified, multicast.
-#[must_use]
-pub fn is_never_a_backend(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    let is_link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    ip.is_loopback() || is_link_local || ip.is_unspecified() || ip.is_multicast()
 }

@@ -128,7 +128,8 @@ impl Index {
 pub(crate) fn backend_refs(ingress: &Ingress) -> impl Iterator<Item = BackendRef> {
     let of = |backend: &IngressBackend| backend_ref(ingress, backend);
     let paths = ingress.rules.iter().flat_map(|rule| &*rule.paths).filter_map(|path| path.backend.as_ref());
-    paths.chain(&ingress.default_backend).map(of).chain(fallback_ref(ingress))
+    let asked = ingress.annotations.external.backend().cloned();
+    paths.chain(&ingress.default_backend).map(of).chain(fallback_ref(ingress)).chain(asked)
 }
 
 /// The backend of a path.

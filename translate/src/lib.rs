@@ -15,7 +15,6 @@ pub mod resources;
 mod settings;
 mod translator;
 
-pub use backend::is_never_a_backend;
 pub use class::ClassDecision;
 pub use config::{ClassConfig, Config, ListenerConfig, ServiceRef, Source};
 pub use decode::{Decoded, decode};

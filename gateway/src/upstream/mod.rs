@@ -19,6 +19,14 @@ use routing::{Backend, Endpoint};
 
 use crate::clock;
 
+/// The group of connections that lead to no endpoint.
+pub(crate) const NO_GROUP: u64 = 0;
+
+/// The group of an endpoint, which none of its connections leaves.
+pub(crate) fn group(endpoint: &Endpoint) -> u64 {
+    endpoint::state(endpoint).number
+}
+
 /// Pays into the retry budget of a backend, once for each request.
 pub(crate) fn pay_in(backend: &Backend) {
     budget::budget(backend).pay_in();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::Linker;
+use super::{CompiledExternalAuth, Linker};
 use crate::credentials::Credentials;
 use crate::lane::LaneCell;
-use crate::model::{AccessList, BasicAuth, CredentialsRef, Guards, LimitZone, Limits, Satisfy};
+use crate::model::{AccessList, BasicAuth, CredentialsRef, Guards, LimitZone, Limits, Rule, Satisfy};
 
 /// What a request must get past before it goes on.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct CompiledGuards {
     pub limits: Option<CompiledLimits>,
     /// Who clients must be.
     pub basic: Option<CompiledBasicAuth>,
+    /// Who else is asked about them.
+    pub external: Option<CompiledExternalAuth>,
 }
 
 /// Limits, with the name of their zone as the tables of the data plane know it.
@@ -38,14 +40,16 @@ pub struct CompiledBasicAuth {
 }
 
 impl CompiledGuards {
-    pub(super) fn compile(guards: &Arc<Guards>, linker: &mut Linker<'_>) -> Self {
+    pub(super) fn compile(rule: &Rule, guards: &Arc<Guards>, linker: &mut Linker<'_>) -> Self {
         let basic = guards.access.basic.as_ref().map(|BasicAuth { realm, credentials }| CompiledBasicAuth {
             credentials: linker.credentials.cell(credentials),
             challenge: HeaderValue::try_from(format!("Basic realm=\"{realm}\""))
                 .unwrap_or(HeaderValue::from_static("Basic realm=\"\"")),
         });
         let limits = guards.limits.as_ref().map(|limits| CompiledLimits::new(Arc::clone(limits)));
-        Self { guards: Arc::clone(guards), limits, basic }
+        let external = guards.access.external.as_ref();
+        let external = external.map(|external| CompiledExternalAuth::compile(rule, external, linker));
+        Self { guards: Arc::clone(guards), limits, basic, external }
     }
 
     /// Where clients must be.

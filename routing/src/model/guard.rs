@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::external::ExternalAuth;
 use crate::networks::Networks;
 
 /// What a request must get past, in nginx's order of phases: first what counts requests, then what asks who is there.
@@ -68,6 +69,9 @@ pub struct Access {
     /// Who they must be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
+    /// Who else is asked about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<Arc<ExternalAuth>>,
     /// Whether all of this must be fulfilled, or any of it.
     pub satisfy: Satisfy,
 }
@@ -141,8 +145,8 @@ impl Guards {
     /// Whether everybody gets past.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { limits, access: Access { addresses, basic, satisfy: _ } } = self;
-        limits.is_none() && addresses.is_empty() && basic.is_none()
+        let Self { limits, access: Access { addresses, basic, external, satisfy: _ } } = self;
+        limits.is_none() && addresses.is_empty() && basic.is_none() && external.is_none()
     }
 }
 

@@ -7,6 +7,7 @@ mod affinity;
 mod backend;
 mod balance;
 mod canary;
+mod external;
 mod filter;
 mod guard;
 mod health;
@@ -28,6 +29,7 @@ pub use backend::{
 };
 pub use balance::{Algorithm, Balance, Ejection};
 pub use canary::{Canary, CanaryHeader, CanaryValues};
+pub use external::{AuthCache, AuthServer, AuthUrl, CookieScope, ExternalAuth, Validity};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
     Rewrite, UriParts,

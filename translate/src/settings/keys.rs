@@ -3,6 +3,9 @@
 use routing::LogEscape;
 
 use super::Scope::{Connection, Request};
+use super::external::{
+    auth_headers, auth_method, auth_redirect, auth_url, cache_key, cache_valid, cookies, parameter, signin,
+};
 use super::headers::reference;
 use super::tls::{ciphers, protocols};
 use super::value::{
@@ -80,16 +83,16 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("generate-request-id", Request, |v, s| boolean(v).map(|v| s.runtime.generate_request_id = v)),
     ignored("geoip2-autoreload-in-minutes", "the database that it needs is not read"),
     live("global-allowed-response-headers", Request, |v, s| header_names(v).map(|v| s.ingress.allowed_response_headers = v)),
-    ignored("global-auth-always-set-cookie", LATER),
-    ignored("global-auth-cache-duration", LATER),
-    ignored("global-auth-cache-key", LATER),
-    ignored("global-auth-method", LATER),
-    ignored("global-auth-request-redirect", LATER),
-    ignored("global-auth-response-headers", LATER),
-    ignored("global-auth-signin", LATER),
-    ignored("global-auth-signin-redirect-param", LATER),
-    ignored("global-auth-snippet", "snippets are raw nginx configuration, which is never evaluated"),
-    denies("global-auth-url", When::Set, "external authentication is not evaluated yet"),
+    live("global-auth-always-set-cookie", Request, |v, s| cookies(v).map(|v| s.ingress.external.cookies = v)),
+    restricts("global-auth-cache-duration", Request, |v, s| cache_valid(v).map(|v| s.ingress.external.cache_valid = v)),
+    restricts("global-auth-cache-key", Request, |v, s| cache_key(v).map(|v| s.ingress.external.cache_key = v)),
+    restricts("global-auth-method", Request, |v, s| auth_method(v).map(|v| s.ingress.external.method = v)),
+    restricts("global-auth-request-redirect", Request, |v, s| auth_redirect(v).map(|v| s.ingress.external.redirect = v)),
+    restricts("global-auth-response-headers", Request, |v, s| auth_headers(v).map(|v| s.ingress.external.response_headers = v)),
+    restricts("global-auth-signin", Request, |v, s| signin(v).map(|v| s.ingress.external.signin = v)),
+    restricts("global-auth-signin-redirect-param", Request, |v, s| parameter(v).map(|v| s.ingress.external.signin_parameter = v)),
+    denies("global-auth-snippet", When::Set, SNIPPET),
+    restricts("global-auth-url", Request, |v, s| auth_url(v).map(|v| s.ingress.external.url = v)).note("For every Ingress without `auth-url`, unless `enable-global-auth` is false."),
     ignored("grpc-buffer-size-kb", "bodies are never held back"),
     ignored("gzip-disable", "old browsers that it is for are gone"),
     live("gzip-level", Request, |v, s| level(v, 9).map(|v| s.runtime.compression.gzip.level = v)),
@@ -145,7 +148,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("modsecurity-snippet", "there is no web application firewall"),
     ignored("nginx-status-ipv4-whitelist", "/nginx_status is on the admin address only"),
     ignored("nginx-status-ipv6-whitelist", "/nginx_status is on the admin address only"),
-    ignored("no-auth-locations", LATER),
+    restricts("no-auth-locations", Request, |v, s| locations(v).map(|v| s.ingress.no_auth_locations = v)).note("For basic authentication too, as in ingress-nginx."),
     live("no-tls-redirect-locations", Request, |v, s| locations(v).map(|v| s.runtime.no_tls_redirect_locations = v)),
     ignored("opentelemetry-config", TRACING),
     ignored("opentelemetry-operation-name", TRACING),

@@ -2,6 +2,7 @@
 //!
 //! `docs/configmap.md` shows the table to users; a test holds it to this one.
 
+mod external;
 mod headers;
 mod keys;
 mod tls;
@@ -17,6 +18,7 @@ use routing::{LogEscape, LogFormat, Networks, Settings};
 pub use self::keys::SETTING_KEYS;
 use self::tls::Hsts;
 use self::value::boolean;
+use crate::ingress::annotations::ExternalAnnotations;
 use crate::problem::{Problem, Reason};
 use crate::resources::{ConfigMap, NamespacedName};
 
@@ -70,6 +72,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) allowed_response_headers: Vec<HeaderName>,
     /// `proxy-body-size` and `proxy-buffer-size`.
     pub(crate) sizes: SizeLimits,
+    /// `global-auth-url` and its like: for every Ingress that has no `auth-url` of its own.
+    pub(crate) external: ExternalAnnotations,
+    /// `no-auth-locations`: paths below these ask nobody who is there.
+    pub(crate) no_auth_locations: Vec<Box<str>>,
     /// Why the paths of every Ingress answer 503; empty when they do not.
     pub(crate) denials: Vec<Box<str>>,
 }
@@ -217,6 +223,8 @@ impl Default for IngressDefaults {
             service_upstream: false,
             allowed_response_headers: Vec::new(),
             sizes: SizeLimits::default(),
+            external: ExternalAnnotations::default(),
+            no_auth_locations: vec!["/.well-known/acme-challenge".into()],
             denials: Vec::new(),
         }
     }

@@ -42,8 +42,9 @@ impl Affected {
         }
     }
 
-    pub(super) fn add_default_backend(&mut self, default_backend: Option<&BackendRef>, service: &NamespacedName) {
+    /// A backend that no Ingress names, where it is one of this Service.
+    pub(super) fn add_of_service(&mut self, backend: Option<&BackendRef>, service: &NamespacedName) {
         let is_same = |backend: &&BackendRef| backend.namespace == service.namespace && backend.service == service.name;
-        self.backends.extend(default_backend.filter(is_same).cloned());
+        self.backends.extend(backend.filter(is_same).cloned());
     }
 }

@@ -76,6 +76,9 @@ impl Translator {
             affected.hosts.extend(self.index.hosts().cloned());
             affected.hosts.insert(HostPattern::Any);
         }
+        affected
+            .backends
+            .extend([&settings, &self.settings].iter().filter_map(|of| of.ingress.external.backend().cloned()));
         let runtime = Arc::new(settings.runtime.clone());
         if self.emitted.settings.as_ref() != Some(&runtime) {
             self.emitted.settings = Some(Arc::clone(&runtime));
@@ -125,7 +128,8 @@ impl Translator {
     }
 
     fn emit_backend(&mut self, reference: &BackendRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
-        let is_used = self.index.is_backend_used(reference) || self.default_backend.as_ref() == Some(reference);
+        let of_settings = [self.default_backend.as_ref(), self.settings.ingress.external.backend()];
+        let is_used = self.index.is_backend_used(reference) || of_settings.contains(&Some(reference));
         if !is_used {
             self.conditions.of_backends.remove(reference);
             if self.emitted.backends.remove(reference).is_some() {

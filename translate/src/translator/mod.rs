@@ -251,7 +251,8 @@ impl Translator {
 
     fn affect_service(&self, service: &NamespacedName, affected: &mut Affected) {
         affected.backends.extend(self.index.backends_of_service(&service.namespace, &service.name).cloned());
-        affected.add_default_backend(self.default_backend.as_ref(), service);
+        affected.add_of_service(self.default_backend.as_ref(), service);
+        affected.add_of_service(self.settings.ingress.external.backend(), service);
     }
 
     /// A ConfigMap has the settings, or headers that they or annotations name. Few change, so that nobody keeps an
@@ -260,8 +261,10 @@ impl Translator {
         affected.settings |= self.is_settings(key) || self.settings.named_config_maps().any(|name| name == key);
         let names = |ingress: &&Arc<Ingress>| {
             let reference = ingress.annotations.custom_headers.as_deref();
-            let name = reference.map(|reference| reference.rsplit_once('/').map_or(reference, |(_, name)| name));
-            ingress.meta.namespace == key.namespace && name == Some(&*key.name)
+            let answers = reference.map(|reference| reference.rsplit_once('/').map_or(reference, |(_, name)| name));
+            let questions = ingress.annotations.external.request_headers.as_ref();
+            let questions = questions.and_then(|name| name.within(&ingress.meta.namespace).ok());
+            ingress.meta.namespace == key.namespace && [answers, questions].contains(&Some(&key.name))
         };
         for ingress in self.store.ingresses.values().filter(names) {
             affected.hosts.extend(ingress.hosts().cloned());

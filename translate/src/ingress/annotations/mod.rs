@@ -7,6 +7,7 @@ mod balance;
 mod basic;
 mod canary;
 mod cors;
+pub(crate) mod external;
 mod limits;
 mod proxying;
 mod sizes;
@@ -27,6 +28,7 @@ pub(crate) use balance::{algorithm, ejection};
 pub use basic::BasicAnnotations;
 pub use canary::CanaryAnnotations;
 pub use cors::CorsAnnotations;
+pub use external::ExternalAnnotations;
 pub use limits::LimitAnnotations;
 pub use proxying::ProxyingAnnotations;
 pub(crate) use proxying::{conditions, optional_timeout};
@@ -86,6 +88,8 @@ pub struct Annotations {
     pub access: AccessAnnotations,
     /// Basic authentication.
     pub basic: BasicAnnotations,
+    /// External authentication.
+    pub external: ExternalAnnotations,
     /// What one client may do at a time.
     pub limits: LimitAnnotations,
     /// Who may read answers from another origin.

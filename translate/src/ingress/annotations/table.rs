@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use routing::model::HealthCheck;
 
 use super::value::{self, ValueError};
-use super::{Annotations, access, affinity, balance, basic, canary, cors, limits, proxying, sizes};
+use super::{Annotations, access, affinity, balance, basic, canary, cors, external, limits, proxying, sizes};
 use crate::health;
 use crate::problem::{Problem, Reason};
 use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
@@ -137,21 +137,25 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("auth-secret", Done(|v, a| store(&mut a.basic.secret, value::object_name(v).map(Some)))),
     row("auth-secret-type", Done(|v, a| store(&mut a.basic.form, basic::form(v).map(Some)))),
     row("auth-realm", Done(|v, a| store(&mut a.basic.realm, basic::realm(v).map(Some)))),
-    row("auth-url", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-signin", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-signin-redirect-param", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-method", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-response-headers", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-request-redirect", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-proxy-set-headers", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-cache-key", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-cache-duration", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-always-set-cookie", Denies(When::True, "external authentication is not evaluated yet")),
-    row("auth-keepalive", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-keepalive-share-vars", Denies(When::True, "external authentication is not evaluated yet")),
-    row("auth-keepalive-requests", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("auth-keepalive-timeout", Denies(When::Set, "external authentication is not evaluated yet")),
-    row("enable-global-auth", Warns("does nothing: there is no global authentication to opt out of")),
+    row("auth-url", Done(|v, a| store(&mut a.external.url, external::url(v).map(Some)))),
+    row("auth-signin", Done(|v, a| store(&mut a.external.signin, external::page(v).map(Some)))),
+    row(
+        "auth-signin-redirect-param",
+        Done(|v, a| store(&mut a.external.signin_parameter, external::parameter(v).map(Some))),
+    ),
+    row("auth-method", Done(|v, a| store(&mut a.external.method, external::method(v).map(Some)))),
+    row("auth-response-headers", Done(|v, a| store(&mut a.external.response_headers, external::headers(v)))),
+    row("auth-request-redirect", Done(|v, a| store(&mut a.external.redirect, external::redirect(v).map(Some)))),
+    row("auth-proxy-set-headers", Done(|v, a| store(&mut a.external.request_headers, value::object_name(v).map(Some)))),
+    row("auth-cache-key", Done(|v, a| store(&mut a.external.cache_key, external::cache_key(v).map(Some)))),
+    row("auth-cache-duration", Done(|v, a| store(&mut a.external.cache_valid, external::cache_valid(v).map(Some)))),
+    row("auth-always-set-cookie", Done(|v, a| store(&mut a.external.cookies, external::cookies(v)))),
+    // Connections are always kept, as many as there are, and variables are never shared.
+    row("auth-keepalive", Done(|v, _| value::number(v).map(drop))),
+    row("auth-keepalive-share-vars", Done(|v, _| value::boolean(v).map(drop))),
+    row("auth-keepalive-requests", Done(|v, _| value::number(v).map(drop))),
+    row("auth-keepalive-timeout", Done(|v, a| store(&mut a.external.keep_alive, proxying::timeout(v).map(Some)))),
+    row("enable-global-auth", Done(|v, a| store(&mut a.external.is_global_on, value::boolean(v).map(Some)))),
     row("satisfy", Done(|v, a| store(&mut a.access.satisfy, access::satisfy(v).map(Some)))),
     row(
         "allowlist-source-range",

@@ -73,6 +73,8 @@ const SPACED: &[&str] = &[
     "cors-allow-methods",
     "cors-allow-headers",
     "cors-expose-headers",
+    "auth-response-headers",
+    "auth-cache-duration",
 ];
 /// Annotations of which an empty value is not none.
 const DENIES_WHEN_EMPTY: &[&str] = &["allowlist-source-range", "denylist-source-range"];
@@ -80,7 +82,8 @@ const DENIES_WHEN_EMPTY: &[&str] = &["allowlist-source-range", "denylist-source-
 const SIZES: &[&str] = &["1", "8k", "8K", "10m", "1g", "512b", "4096"];
 const NO_SIZES: &[&str] = &["-1", "+1", "1.5m", "8kb", "8 k", "k", "0x10", "99999999999999999999", "17179869184g"];
 const NO_SWITCHES: &[&str] = &["ON", "true", "1", "on ", "onoff"];
-/// Annotations that are read, and change nothing that can be seen: bodies are passed on as they come.
+/// Annotations that are read, and change nothing that can be seen: bodies are passed on as they come, and connections to
+/// authentication servers are always kept.
 const INVISIBLE: &[&str] = &[
     "proxy-request-buffering",
     "proxy-buffering",
@@ -88,6 +91,9 @@ const INVISIBLE: &[&str] = &[
     "proxy-busy-buffers-size",
     "proxy-max-temp-file-size",
     "client-body-buffer-size",
+    "auth-keepalive",
+    "auth-keepalive-share-vars",
+    "auth-keepalive-requests",
 ];
 
 const DONE: &[Works] = &[
@@ -240,6 +246,98 @@ const DONE: &[Works] = &[
     Works { name: "cors-expose-headers", accepted: &["*, X-A", "X-B"], refused: &["X:A", "X-A;", "\u{fc}"] },
     Works { name: "cors-allow-credentials", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "cors-max-age", accepted: &["600", "0"], refused: NO_NUMBERS },
+    Works {
+        name: "auth-url",
+        accepted: &[
+            "https://auth.example.com/verify",
+            "http://auth.team.svc.cluster.local:4180/oauth2/auth?x=$request_uri",
+            "HTTPS://$host/oauth2/auth",
+            "http://auth.$host:8080",
+            "http://10.0.0.7/",
+        ],
+        refused: &[
+            "auth.example.com",
+            "ftp://auth.example.com/",
+            "$scheme://auth.example.com/",
+            "https://",
+            "https:///verify",
+            "https://a..b/",
+            "https://auth.example.com:0/",
+            "https://auth.example.com:99999/",
+            "https://auth.example.com:$arg_port/",
+            "https://user@auth.example.com/",
+            "https://*.example.com/",
+            // Who vouches for a client is not for the client to say.
+            "https://$http_x_auth/",
+            "https://$arg_auth.example.com/",
+            "https://$remote_addr/",
+            // There is no path behind it that was matched.
+            "https://auth.example.com/$1",
+            "https://auth.example.com/$nothing",
+            // Never a backend.
+            "http://127.0.0.1/",
+            "http://0.0.0.0/",
+            "http://169.254.169.254/latest/meta-data",
+            "http://224.0.0.1/",
+            "http://localhost:10246/",
+            "http://x.localhost/",
+            "http://[::1]/",
+        ],
+    },
+    Works {
+        name: "auth-signin",
+        accepted: &["https://login.example.com/start", "https://$host/oauth2/start?rd=$escaped_request_uri"],
+        refused: &[
+            "/start",
+            "login.example.com",
+            "javascript://x",
+            "$scheme://x/",
+            "https://a/$nothing",
+            "https://a/$1",
+        ],
+    },
+    Works {
+        name: "auth-signin-redirect-param",
+        accepted: &["rd", "back.to-me_1~"],
+        refused: &["a=b", "a&b", "a b", "$x"],
+    },
+    Works {
+        name: "auth-method",
+        accepted: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
+        refused: &["get", "CONNECT", "GET POST", "GETT", "PURGE"],
+    },
+    Works {
+        name: "auth-response-headers",
+        accepted: &["X-User", "X-User, X_Role,Authorization", ",X-User,"],
+        refused: &["X User", "X-User;", "X:User", "Host", "X-User, Content-Length", "transfer-encoding", "\u{fc}"],
+    },
+    Works {
+        name: "auth-request-redirect",
+        accepted: &["https://$host$request_uri", "/back", "$request_uri"],
+        refused: &["https://a b", "https://a/$nothing", "https://a/$1", "\u{fc}"],
+    },
+    Works {
+        name: "auth-proxy-set-headers",
+        accepted: &["mine", "default/mine"],
+        refused: &["/mine", "default/", "a/b/c", "Mine", "../x"],
+    },
+    Works {
+        name: "auth-cache-key",
+        accepted: &["$remote_user$http_authorization", "$cookie_session", "a-$host"],
+        // One answer for everybody.
+        refused: &["all", "$nothing", "$1", "$host;", "$host $uri"],
+    },
+    Works {
+        name: "auth-cache-duration",
+        accepted: &["200 202 401 5m", "10s", "200 1h, 401 30s", "200 500ms"],
+        refused: &["200", "200 401", "5m 200", "2000 5m", "20 5m", "200 5x", "200 -5m", "any 5m", "200 5m; 401 5m"],
+    },
+    Works { name: "auth-always-set-cookie", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "auth-keepalive", accepted: &["10", "0"], refused: &["ten", "1.5", "10s"] },
+    Works { name: "auth-keepalive-share-vars", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "auth-keepalive-requests", accepted: &["100"], refused: &["many", "1.5", "1e3"] },
+    Works { name: "auth-keepalive-timeout", accepted: SECONDS, refused: NO_SECONDS },
+    Works { name: "enable-global-auth", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
     Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
     Works { name: "denylist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
@@ -255,20 +353,6 @@ const DENIES: &[Restricts] = &[
     Restricts { name: "auth-tls-error-page", activating: "https://example.org/", idle: &[""] },
     Restricts { name: "auth-tls-pass-certificate-to-upstream", activating: "true", idle: &["false", ""] },
     Restricts { name: "auth-tls-match-cn", activating: "CN=client", idle: &[""] },
-    Restricts { name: "auth-url", activating: "https://auth.example.com/verify", idle: &[""] },
-    Restricts { name: "auth-signin", activating: "https://auth.example.com/login", idle: &[""] },
-    Restricts { name: "auth-signin-redirect-param", activating: "rd", idle: &[""] },
-    Restricts { name: "auth-method", activating: "POST", idle: &[""] },
-    Restricts { name: "auth-response-headers", activating: "X-User", idle: &[""] },
-    Restricts { name: "auth-request-redirect", activating: "https://example.org/", idle: &[""] },
-    Restricts { name: "auth-proxy-set-headers", activating: "default/headers", idle: &[""] },
-    Restricts { name: "auth-cache-key", activating: "$remote_user", idle: &[""] },
-    Restricts { name: "auth-cache-duration", activating: "200 5m", idle: &[""] },
-    Restricts { name: "auth-always-set-cookie", activating: "true", idle: &["false", ""] },
-    Restricts { name: "auth-keepalive", activating: "10", idle: &[""] },
-    Restricts { name: "auth-keepalive-share-vars", activating: "true", idle: &["false", ""] },
-    Restricts { name: "auth-keepalive-requests", activating: "100", idle: &[""] },
-    Restricts { name: "auth-keepalive-timeout", activating: "60", idle: &[""] },
     Restricts { name: "enable-modsecurity", activating: "true", idle: &["false", ""] },
     Restricts { name: "enable-owasp-core-rules", activating: "True", idle: &["f", ""] },
     Restricts { name: "modsecurity-snippet", activating: "SecRuleEngine On\n", idle: &[""] },
@@ -302,7 +386,6 @@ const WARNS: &[&str] = &[
     "proxy-ssl-protocols",
     "ssl-ciphers",
     "ssl-prefer-server-ciphers",
-    "enable-global-auth",
     "limit-rate",
     "limit-rate-after",
     "mirror-target",

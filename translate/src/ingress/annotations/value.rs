@@ -91,6 +91,21 @@ pub enum ValueError {
     /// Not the name of a Service.
     #[error("{0:?} is not the name of a Service")]
     ServiceName(String),
+    /// A group where no path was matched.
+    #[error("{0:?}: there are no groups here")]
+    Group(String),
+    /// An address that nobody may have requests sent to.
+    #[error("address {0} is not one that a backend can have")]
+    Address(String),
+    /// A client must not say who vouches for it.
+    #[error("{0:?}: $host and $http_host are the only variables that the host of the URL may have")]
+    AuthHost(String),
+    /// The same key for every request.
+    #[error("{0:?} has no variable: one answer would hold for every client")]
+    CacheKey(String),
+    /// Not what nginx's `proxy_cache_valid` takes.
+    #[error("{0:?} is not a list of statuses and times such as \"200 202 401 5m\"")]
+    CacheDuration(String),
     /// A variable that is not known.
     #[error(transparent)]
     Template(#[from] TemplateError),

@@ -1,6 +1,7 @@
 //! From the Ingresses that speak of one host to what the host does: pure, and a function of nothing else.
 
 mod canary;
+mod external;
 mod guard;
 mod headers;
 mod implied;
@@ -68,6 +69,7 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
     let mut problems = Vec::new();
     let survey = Survey::new(neighbours, &mut problems);
     survey.warn_victims(neighbours, &mut problems);
+    survey.warn_denied(neighbours, &mut problems);
     let mut routes = Vec::new();
     for location in survey.locations.iter() {
         let matched = match (&location.path.form, survey.regex_cause) {
@@ -108,6 +110,17 @@ impl<'a> Survey<'a> {
         let denial = HostDenial::of(ingresses);
         let default_backend = *default_backend;
         Self { host, config_maps, defaults, default_backend, locations, canaries, root, regex_cause, denial }
+    }
+
+    /// Tells the authors who ask for something that cannot be had, and whose paths are closed for it.
+    fn warn_denied(&self, neighbours: &Neighbours<'_>, problems: &mut Vec<(NamespacedName, Problem)>) {
+        for ingress in &neighbours.ingresses {
+            let whys = [external::external(ingress, self).err(), headers::custom_headers(ingress, self).err()];
+            for why in whys.into_iter().flatten() {
+                let message = format_args!("annotation {why}; the paths of this Ingress answer 503").to_string();
+                problems.push((ingress.meta.key(), Problem::error(Reason::Denied, "metadata.annotations", message)));
+            }
+        }
     }
 
     /// Tells the authors whose paths mean something else because of another object.

@@ -9,10 +9,10 @@ use routing::model::{
 };
 use routing::{HostPattern, Template};
 
-use super::Survey;
 use super::guard::guards;
 use super::headers::custom_headers;
 use super::upstream::upstream;
+use super::{Survey, external};
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
 use crate::ingress::annotations::{Annotations, SizeAnnotations, is_url};
@@ -45,7 +45,7 @@ pub(super) fn rule(
         path: path.into(),
         host,
         filters,
-        guards: guards(ingress, survey),
+        guards: guards(ingress, path, survey),
         backends: backend.map(WeightedBackend::only).into_iter().collect(),
         fallback: fallback_ref(ingress),
         logged: ingress.annotations.logged.unwrap_or_default(),
@@ -106,8 +106,9 @@ pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: 
 /// What keeps everybody out: the global settings, the Ingress itself, or another one for the whole host.
 pub(super) fn denial(ingress: &Ingress, survey: &Survey<'_>) -> Option<Filter> {
     let Annotations { denials, host_denials, .. } = &*ingress.annotations;
-    let own: Vec<&str> =
-        survey.defaults.denials.iter().chain(denials).chain(host_denials).map(|denial| &**denial).collect();
+    let external = external::external(ingress, survey).err();
+    let own = survey.defaults.denials.iter().chain(denials).chain(host_denials).map(|denial| &**denial);
+    let own: Vec<&str> = own.chain(external.as_deref()).collect();
     if !own.is_empty() {
         return Some(Filter::Deny(own.join("; ").into()));
     }
