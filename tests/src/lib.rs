@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod gateway;
 pub mod load;
 pub mod manifests;
+pub mod node;
 pub mod raw;
 pub mod recorder;
 pub mod upstream;

@@ -1,0 +1,97 @@
+//! The node of the test cluster, by kubectl and its like. The suites that use it run inside its network:
+//! `tests/cluster/exec`.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Output, Stdio};
+
+/// The address of the cluster's only node.
+pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+
+/// The image of the echo server, which is on the node. It answers with [`crate::Seen`].
+pub const ECHO_IMAGE: &str = "docker.io/penstock/echo:1";
+
+/// What kubectl prints.
+///
+/// # Panics
+/// When it fails.
+pub fn kubectl(arguments: &[&str]) -> String {
+    succeeded("kubectl", arguments, &run("kubectl", arguments, ""))
+}
+
+/// Runs one of the cluster's tools with an input, and gives what came of it.
+///
+/// # Panics
+/// When there is no such program, which is what happens outside `tests/cluster/exec`.
+pub fn run(program: &str, arguments: &[&str], input: &str) -> Output {
+    let mut process = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} does not run ({error}); use tests/cluster/exec"));
+    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    process.wait_with_output().unwrap()
+}
+
+/// The output of a program that must have succeeded.
+///
+/// # Panics
+/// When it has not, with what it said.
+pub fn succeeded(program: &str, arguments: &[&str], output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?} failed: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A namespace of one test. It is deleted, without waiting for its end, when this is dropped.
+pub struct Namespace(String);
+
+impl Namespace {
+    /// Creates one whose name begins with `prefix`.
+    ///
+    /// # Panics
+    /// When the API server refuses it.
+    #[must_use]
+    pub fn create(prefix: &str) -> Self {
+        let arguments = ["create", "--filename=-", "--output=jsonpath={.metadata.name}"];
+        let manifest = format!("{{apiVersion: v1, kind: Namespace, metadata: {{generateName: {prefix}-}}}}");
+        let namespace = Self(succeeded("kubectl", &arguments, &run("kubectl", &arguments, &manifest)));
+        // Pods are refused before this account is there.
+        namespace.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"]);
+        namespace
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// What kubectl prints of this namespace.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        kubectl(&[&["--namespace", &self.0], arguments].concat())
+    }
+
+    /// Applies manifests, in this namespace where they name none.
+    pub fn apply(&self, manifests: &str) {
+        let arguments = [
+            "--namespace",
+            &self.0,
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=tests",
+            "--filename=-",
+        ];
+        succeeded("kubectl", &arguments, &run("kubectl", &arguments, manifests));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // A panic here would hide the one that a failed test is about.
+        let _ = run("kubectl", &["delete", "namespace", &self.0, "--wait=false"], "");
+    }
+}
