@@ -60,20 +60,20 @@ pub(crate) async fn expectation(session: &mut Session) -> pingora::Result<()> {
 
 /// Answers with a failure, and with what the client has to prove if it wants to get through, or where it can do so.
 async fn refuse(session: &mut Session, context: &mut Context, refusal: Refusal) -> pingora::Result<()> {
-    let Refusal { failure, challenge, signin, cookies } = refusal;
+    let Refusal { failure, challenge, elsewhere, cookies } = refusal;
     context.failure = Some(failure);
     if !failure.keeps_connection() {
         close(session, context);
     }
-    let status = if signin.is_some() { 302 } else { failure.status() };
+    let status = if elsewhere.is_some() { 302 } else { failure.status() };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = match &signin {
+    let body = match &elsewhere {
         Some(_) => String::new(),
         None => format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default()),
     };
     let mut header = head(status.as_u16(), body.len(), None)?;
-    match (signin, challenge) {
-        (Some(signin), _) => header.insert_header(header::LOCATION, signin)?,
+    match (elsewhere, challenge) {
+        (Some(page), _) => header.insert_header(header::LOCATION, page)?,
         (None, Some(challenge)) => header.insert_header(header::WWW_AUTHENTICATE, challenge)?,
         (None, None) => {}
     }

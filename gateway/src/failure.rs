@@ -18,6 +18,10 @@ pub enum Failure {
     Forbidden,
     /// The client did not say who it is, or not truly.
     Unauthorized,
+    /// The client does not show the certificate that its host demands.
+    CertificateMissing,
+    /// The connection was made for another host, whose clients need not show as much.
+    Misdirected,
     /// Whoever should know who the client is did not say so.
     AuthUnavailable,
     /// The client sends too much at a time; the status is a setting.
@@ -72,11 +76,12 @@ impl Failure {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::HostNotFound | Self::RouteNotFound => 404,
-            Self::RequestMalformed | Self::RewriteInvalid => 400,
+            Self::CertificateMissing | Self::RequestMalformed | Self::RewriteInvalid => 400,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
+            Self::Misdirected => 421,
             Self::HeadTooLarge => 431,
             Self::ClientClosed => 499,
             Self::AuthUnavailable | Self::BackendInvalid | Self::Internal => 500,
@@ -95,6 +100,8 @@ impl Failure {
             Self::Denied => "denied",
             Self::Forbidden => "forbidden",
             Self::Unauthorized => "unauthorized",
+            Self::CertificateMissing => "certificate_missing",
+            Self::Misdirected => "misdirected",
             Self::AuthUnavailable => "auth_unavailable",
             Self::Limited { .. } => "limited",
             Self::Overloaded => "overloaded",

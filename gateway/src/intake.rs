@@ -7,7 +7,7 @@ use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, Settings, Snapshot, decide};
+use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, Scheme, Settings, Snapshot, decide};
 
 use crate::answer::Reply;
 use crate::connection::ConnectionInfo;
@@ -74,6 +74,12 @@ impl Intake {
         let is_guarded = decision.is_guarded();
         let reply = self.follow(decision, context);
         let (Some(rule), Some(client)) = (&context.rule, context.client) else { return reply };
+        // On a connection in plain text this is for what goes on: who is sent to HTTPS shows it there.
+        if let Some(tls) = rule.client_tls.as_ref().filter(|_| is_guarded || connection.scheme == Scheme::Https)
+            && let Err(refusal) = filter::admit_certificate(tls, connection, &view, &connection_view)
+        {
+            return Some(Reply::Refusal(refusal));
+        }
         if let Err(failure) = filter::admit_body(&rule.rule.sizes, &request.headers) {
             return Some(Reply::Refusal(Refusal::of(failure)));
         }

@@ -7,6 +7,7 @@ mod admin;
 mod answer;
 mod application;
 mod attempts;
+mod client_certificate;
 mod clock;
 mod connection;
 mod connections;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::application::Application;
+use crate::client_certificate::ClientIdentity;
 use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
 use crate::connections::Connections;
 use crate::proxy_header;
@@ -235,12 +236,12 @@ async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr)
             }
         }
     }
-    let (io, scheme, server_name) = match &acceptor.tls {
-        None => (Transport::plain(stream), Scheme::Http, None),
-        Some(tls) => match tls.accept(stream, settings, limits.head).await {
-            Ok(stream) => {
+    let (io, scheme, server_name, identity) = match &acceptor.tls {
+        None => (Transport::plain(stream), Scheme::Http, None, ClientIdentity::Unasked),
+        Some(tls) => match tls.accept(stream, &snapshot, limits.head).await {
+            Ok((stream, identity)) => {
                 let server_name = stream.get_ref().1.server_name().map(Into::into);
-                (Transport::tls(stream), Scheme::Https, server_name)
+                (Transport::tls(stream), Scheme::Https, server_name, identity)
             }
             Err(error) => {
                 let reason = if matches!(error, HandshakeError::Timeout) { "timeout" } else { "protocol" };
@@ -251,6 +252,7 @@ async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr)
         },
     };
     let info = ConnectionInfo::new(acceptor.key, scheme, peer, relayed, server_name, handle);
+    let info = ConnectionInfo { identity, ..info };
     drop(snapshot);
     let Ok(connection) = Connection::new(io, info, limits) else { return };
     // What comes back is a stream that Pingora will not use again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use routing::model::ListenerKey;
-use routing::{CertificateChoice, CipherSuite, LiveRouting, Settings, TlsSettings, TlsVersions};
+use routing::{CertificateChoice, CipherSuite, LiveRouting, Snapshot, TlsSettings, TlsVersions};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite;
 use rustls::pki_types::PrivateKeyDer;
@@ -20,6 +20,8 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::client_certificate::{AnyClientCertificate, ClientIdentity};
 
 /// The name in the certificate that stands in for a missing one, so that whoever sees it knows what is wrong.
 pub(crate) const FAKE_CERTIFICATE_NAME: &str = "Penstock Fake Certificate";
@@ -44,6 +46,14 @@ pub(crate) struct TlsTerminator {
 /// What handshakes are done by, as long as the settings are these.
 struct Configs {
     settings: TlsSettings,
+    /// For hosts whose clients show nothing.
+    usual: Pair,
+    /// For hosts whose clients are asked for a certificate.
+    asking: Pair,
+}
+
+/// The same configuration with HTTP/2 and without.
+struct Pair {
     with_http2: Arc<ServerConfig>,
     without_http2: Arc<ServerConfig>,
 }
@@ -96,18 +106,25 @@ impl TlsTerminator {
         Ok(Self { resolver, sessions, tickets, configs: ArcSwap::from_pointee(configs) })
     }
 
-    /// Does the handshake, in `limit` from the first byte to the last.
+    /// Does the handshake, in `limit` from the first byte to the last. Tells what the client showed of itself.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
-        settings: &Settings,
+        snapshot: &Snapshot,
         limit: Duration,
-    ) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    ) -> Result<(TlsStream<TcpStream>, ClientIdentity), HandshakeError> {
+        let settings = snapshot.settings();
         let configs = self.configs(&settings.tls)?;
-        let config = if settings.use_http2 { &configs.with_http2 } else { &configs.without_http2 };
         let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            start.into_stream(Arc::clone(config)).await
+            let hello = start.client_hello();
+            let is_asked = snapshot.client_tls(&self.resolver.listener, hello.server_name()).is_some();
+            let Pair { with_http2, without_http2 } = if is_asked { &configs.asking } else { &configs.usual };
+            let config = if settings.use_http2 { with_http2 } else { without_http2 };
+            let stream = start.into_stream(Arc::clone(config)).await?;
+            let asked = || ClientIdentity::asked(stream.get_ref().1.peer_certificates());
+            let identity = if is_asked { asked() } else { ClientIdentity::Unasked };
+            Ok::<_, io::Error>((stream, identity))
         };
         match tokio::time::timeout(limit, handshake).await {
             Ok(result) => Ok(result?),
@@ -142,9 +159,10 @@ impl Configs {
             TlsVersions::Both => &[&TLS13, &TLS12],
         };
         let ciphers = TLS13_SUITES.into_iter().chain(settings.ciphers.iter().map(|suite| supported(*suite)));
-        let provider = CryptoProvider { cipher_suites: ciphers.collect(), ..CryptoProvider::clone(&provider()) };
-        let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(resolver) as _);
+        let provider =
+            Arc::new(CryptoProvider { cipher_suites: ciphers.collect(), ..CryptoProvider::clone(&provider()) });
+        let builder = || ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+        let mut config = builder()?.with_no_client_auth().with_cert_resolver(Arc::clone(resolver) as _);
         config.session_storage =
             if settings.session_cache { Arc::clone(sessions) as _ } else { Arc::new(NoServerSessionStorage {}) };
         if settings.session_tickets {
@@ -152,10 +170,21 @@ impl Configs {
         } else if !settings.session_cache {
             config.send_tls13_tickets = 0;
         }
+        let any = Arc::new(AnyClientCertificate(Arc::clone(&provider)));
+        let mut asking = builder()?.with_client_cert_verifier(any).with_cert_resolver(Arc::clone(resolver) as _);
+        // Who resumes a session proves nothing anew: each connection to these hosts is a whole handshake.
+        asking.session_storage = Arc::new(NoServerSessionStorage {});
+        asking.send_tls13_tickets = 0;
+        Ok(Self { settings, usual: Pair::of(config), asking: Pair::of(asking) })
+    }
+}
+
+impl Pair {
+    fn of(mut config: ServerConfig) -> Self {
         let mut without_http2 = config.clone();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         without_http2.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { settings, with_http2: Arc::new(config), without_http2: Arc::new(without_http2) })
+        Self { with_http2: Arc::new(config), without_http2: Arc::new(without_http2) }
     }
 }
 

@@ -72,7 +72,10 @@ fn snapshot(shape: Shape, n_routes: usize) -> Arc<Snapshot> {
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     let mut add = |host: &str, routes| {
         let host = HostPattern::parse(host, WildcardDepth::One).expect("a host");
-        delta.hosts.insert(HostKey { listener: listener(), host }, Some(Arc::new(Host { tls: None, routes })));
+        delta.hosts.insert(
+            HostKey { listener: listener(), host },
+            Some(Arc::new(Host { tls: None, client_tls: None, routes })),
+        );
     };
     match shape {
         Shape::ManyHosts => (0..n_routes).for_each(|number| add(&shape.address(number).0, vec![route(number, "/")])),

@@ -1,5 +1,6 @@
 //! From the model of one host to what a request is looked up in.
 
+mod client_tls;
 mod cors;
 mod external;
 mod guard;
@@ -10,10 +11,12 @@ use std::sync::Arc;
 use http::Method;
 use smallvec::SmallVec;
 
+pub use client_tls::CompiledClientTls;
 pub use cors::CompiledCors;
 pub use external::{CompiledExternalAuth, Question};
 pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
 
+use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::credentials::Credentials;
 use crate::endpoint::Backend;
@@ -21,7 +24,8 @@ use crate::host::{HostPattern, WildcardDepth};
 use crate::lane::{Lane, LaneCell};
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::model::{
-    BackendRef, CertificateRef, CredentialsRef, Filter, Host, HostTls, RouteMatch, Rule, StreamRoute, WeightedBackend,
+    AuthorityRef, BackendRef, CertificateRef, CredentialsRef, Filter, Host, HostTls, RouteMatch, Rule, StreamRoute,
+    WeightedBackend,
 };
 use crate::path::PathMatch;
 use crate::precedence;
@@ -36,6 +40,7 @@ pub(crate) struct CompiledHost {
     kind: PatternKind,
     pub(crate) routes: RouteTable,
     pub(crate) tls: CompiledTls,
+    pub(crate) client_tls: Option<Arc<CompiledClientTls>>,
 }
 
 /// Which kind of pattern the name stands for.
@@ -102,6 +107,8 @@ pub struct CompiledRule {
     pub fallback: Option<Arc<Backend>>,
     /// The backend of the canary.
     pub canary: Option<Arc<Backend>>,
+    /// What the clients of its host must show.
+    pub client_tls: Option<Arc<CompiledClientTls>>,
     /// What a request must get past before it goes on.
     pub guards: Option<Box<CompiledGuards>>,
     /// What answers to other origins are marked with.
@@ -125,6 +132,7 @@ pub(crate) struct Linker<'a> {
     pub(crate) backends: &'a mut dyn FnMut(&BackendRef) -> Arc<Backend>,
     pub(crate) certificates: &'a mut Lane<CertificateRef, Certificate>,
     pub(crate) credentials: &'a mut Lane<CredentialsRef, Credentials>,
+    pub(crate) authorities: &'a mut Lane<AuthorityRef, Authority>,
 }
 
 // === impl CompiledHost ===
@@ -133,13 +141,14 @@ impl CompiledHost {
     pub(crate) fn compile(pattern: HostPattern, host: &Host, linker: &mut Linker<'_>) -> Self {
         let mut sorted: Vec<_> = host.routes.iter().collect();
         sorted.sort_by(|a, b| precedence::compare(a, b));
+        let client_tls = host.client_tls.as_ref().map(|tls| Arc::new(CompiledClientTls::compile(tls, linker)));
         let mut rules: BTreeMap<*const Rule, Arc<CompiledRule>> = BTreeMap::new();
         let routes = sorted
             .into_iter()
             .map(|route| {
                 let rule = rules
                     .entry(Arc::as_ptr(&route.rule))
-                    .or_insert_with(|| Arc::new(CompiledRule::compile(&route.rule, linker)));
+                    .or_insert_with(|| Arc::new(CompiledRule::compile(&route.rule, client_tls.as_ref(), linker)));
                 CompiledRoute::new(&route.matches, Arc::clone(rule))
             })
             .collect();
@@ -156,7 +165,7 @@ impl CompiledHost {
             HostPattern::Wildcard { suffix, depth: WildcardDepth::OneOrMore } => (PatternKind::ManyLabels, &**suffix),
             HostPattern::Any => (PatternKind::Any, ""),
         };
-        Self { name: InlineName::new(name), kind, routes: RouteTable::new(routes), tls }
+        Self { name: InlineName::new(name), kind, routes: RouteTable::new(routes), tls, client_tls }
     }
 
     pub(crate) fn pattern(&self) -> HostPattern {
@@ -244,7 +253,7 @@ impl Conditions {
 // === impl CompiledRule ===
 
 impl CompiledRule {
-    fn compile(rule: &Arc<Rule>, linker: &mut Linker<'_>) -> Self {
+    fn compile(rule: &Arc<Rule>, client_tls: Option<&Arc<CompiledClientTls>>, linker: &mut Linker<'_>) -> Self {
         let mut total_weight = 0_u32;
         let targets: SmallVec<[Target; 1]> = rule
             .backends
@@ -269,8 +278,18 @@ impl CompiledRule {
         let filters = Arc::clone(&rule.filters);
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(rule, guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
-        let slot = Slot::default();
-        Self { rule: Arc::clone(rule), filters, targets, fallback, canary, guards, cors, slot, total_weight }
+        Self {
+            rule: Arc::clone(rule),
+            filters,
+            targets,
+            fallback,
+            canary,
+            client_tls: client_tls.map(Arc::clone),
+            guards,
+            cors,
+            slot: Slot::default(),
+            total_weight,
+        }
     }
 
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
@@ -311,6 +330,7 @@ mod tests {
             targets,
             fallback: None,
             canary: None,
+            client_tls: None,
             guards: None,
             cors: None,
             slot,

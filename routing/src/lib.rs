@@ -4,6 +4,7 @@
 //! the compiled [`Snapshot`] with its publisher, and [`decide`].
 //! It must not know Kubernetes, Pingora, tokio, clocks or files: values in, values out.
 
+mod authority;
 mod canary;
 mod certificate;
 mod compile;
@@ -27,13 +28,15 @@ mod session;
 mod settings;
 mod slot;
 mod snapshot;
+mod subject;
 mod table;
 mod template;
 
+pub use authority::{Authority, AuthorityError, Judgement};
 pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{
-    CompiledBasicAuth, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits, CompiledRoute, CompiledRule,
-    Conditions, Question, Target,
+    CompiledBasicAuth, CompiledClientTls, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits,
+    CompiledRoute, CompiledRule, Conditions, Question, Target,
 };
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
@@ -56,4 +59,5 @@ pub use settings::{
 };
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};
+pub use subject::subject_and_issuer;
 pub use template::{HashKey, Template, TemplateError};

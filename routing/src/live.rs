@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
+use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::compile::{CompiledHost, Linker};
 use crate::credentials::Credentials;
@@ -13,7 +14,8 @@ use crate::endpoint::{Addresses, Backend, BackendState, Endpoint};
 use crate::host::HostPattern;
 use crate::lane::Lane;
 use crate::model::{
-    BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Host, Model,
+    AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Host,
+    Model,
 };
 use crate::snapshot::{ListenerTable, Snapshot};
 
@@ -31,6 +33,7 @@ pub struct Publisher {
     backends: HashMap<BackendRef, Arc<Backend>>,
     certificates: Lane<CertificateRef, Certificate>,
     credentials: Lane<CredentialsRef, Credentials>,
+    authorities: Lane<AuthorityRef, Authority>,
     endpoints: EndpointRegistry,
     addresses: Addresses,
 }
@@ -94,6 +97,7 @@ impl Publisher {
             backends: HashMap::new(),
             certificates: Lane::default(),
             credentials: Lane::default(),
+            authorities: Lane::default(),
             endpoints: EndpointRegistry::default(),
             addresses: Addresses::new(),
         }
@@ -108,9 +112,10 @@ impl Publisher {
     /// Makes a change live. Only the hosts in it are compiled; endpoints and certificates are swapped in place.
     pub fn publish(&mut self, delta: &Delta) -> Published {
         self.model.apply(delta);
-        let Delta { settings, listeners, hosts, backends, certificates, credentials } = delta;
+        let Delta { settings, listeners, hosts, backends, certificates, credentials, authorities } = delta;
         self.certificates.set(certificates);
         self.credentials.set(credentials);
+        self.authorities.set(authorities);
         // Endpoints first: a new route must not be seen before its backend can answer.
         for (reference, model) in backends {
             if let Some(model) = model {
@@ -131,6 +136,7 @@ impl Publisher {
         self.backends.retain(|reference, _| self.model.backends.contains_key(reference));
         self.certificates.retain(&self.model.certificates);
         self.credentials.retain(&self.model.credentials);
+        self.authorities.retain(&self.model.authorities);
         published
     }
 
@@ -182,8 +188,9 @@ impl Publisher {
         }
         // A host that several listeners share is compiled once.
         let mut compiled: HashMap<(*const Host, &HostPattern), Arc<CompiledHost>> = HashMap::new();
-        let Self { backends, certificates, credentials, .. } = self;
-        let mut linker = Linker { backends: &mut |reference| backend(backends, reference), certificates, credentials };
+        let Self { backends, certificates, credentials, authorities, .. } = self;
+        let backends = &mut |reference: &BackendRef| backend(backends, reference);
+        let mut linker = Linker { backends, certificates, credentials, authorities };
         for (key, host) in &delta.hosts {
             let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
             match host {

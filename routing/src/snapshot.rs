@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
-use crate::compile::{CertificateCell, CompiledHost, CompiledTls};
+use crate::compile::{CertificateCell, CompiledClientTls, CompiledHost, CompiledTls};
 use crate::host::{HostName, HostPattern, WildcardDepth};
 use crate::model::{CertificateRef, Listener, ListenerKey, StreamRoute};
 use crate::settings::Settings;
@@ -94,6 +94,15 @@ impl Snapshot {
             }
         }
         default()
+    }
+
+    /// What clients must show that ask for `server_name` (SNI) on `listener`. Without a name it is the host for every
+    /// other name.
+    #[must_use]
+    pub fn client_tls(&self, listener: &ListenerKey, server_name: Option<&str>) -> Option<&Arc<CompiledClientTls>> {
+        let name = server_name.and_then(HostName::new);
+        let host = self.listener(listener)?.find(name.as_ref().map_or("", HostName::as_str))?;
+        host.client_tls.as_ref()
     }
 
     /// Whether a host of the listener has this name: by itself or by a wildcard, not by standing for every name.

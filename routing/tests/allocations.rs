@@ -30,7 +30,7 @@ fn a_decision_allocates_nothing() {
     delta.listeners.insert(listener, Some(Arc::new(Listener { protocol: Protocol::Http })));
     let mut add = |host: &str, routes| {
         let host = HostPattern::parse(host, WildcardDepth::One).unwrap();
-        delta.hosts.insert(HostKey { listener, host }, Some(Arc::new(Host { tls: None, routes })));
+        delta.hosts.insert(HostKey { listener, host }, Some(Arc::new(Host { tls: None, client_tls: None, routes })));
     };
     for number in 0..1000 {
         add(&format!("h{number}.example"), vec![route(PathMatch::Prefix(PathPrefix::new("/")))]);

@@ -54,7 +54,9 @@ fn snapshot(hosts: Vec<(&str, Option<HostTls>, Vec<Route>)>) -> Arc<Snapshot> {
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     for (host, tls, routes) in hosts {
         let host = HostPattern::parse(host, WildcardDepth::One).unwrap();
-        delta.hosts.insert(HostKey { listener: listener(), host }, Some(Arc::new(Host { tls, routes })));
+        delta
+            .hosts
+            .insert(HostKey { listener: listener(), host }, Some(Arc::new(Host { tls, client_tls: None, routes })));
     }
     let live = Arc::new(LiveRouting::new());
     Publisher::new(Arc::clone(&live)).publish(&delta);
@@ -276,7 +278,9 @@ fn endpoints_change_beside_the_snapshot_and_keep_their_identity() {
     let mut delta = Delta::default();
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     let key = HostKey { listener: listener(), host: HostPattern::Any };
-    delta.hosts.insert(key, Some(Arc::new(Host { tls: None, routes: vec![route(prefix("/"), vec![])] })));
+    delta
+        .hosts
+        .insert(key, Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix("/"), vec![])] })));
     delta.backends.insert(backend("web"), model(vec![endpoint(1, EndpointCondition::Ready)]));
     publisher.publish(&delta);
     let pinned = live.pin();
@@ -330,7 +334,8 @@ fn a_change_compiles_its_own_hosts_and_no_others() {
         listener: listener(),
         host: HostPattern::parse(&format!("h{number}.example"), WildcardDepth::One).unwrap(),
     };
-    let host = |path: &str| Some(Arc::new(Host { tls: None, routes: vec![route(prefix(path), vec![])] }));
+    let host =
+        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix(path), vec![])] }));
     let mut delta = Delta::default();
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     delta.hosts.extend((0..10_000).map(|number| (key(number), host("/"))));
@@ -350,7 +355,8 @@ fn a_change_compiles_its_own_hosts_and_no_others() {
 fn the_hash_of_a_model_does_not_depend_on_the_way_to_it() {
     let key =
         |name: &str| HostKey { listener: listener(), host: HostPattern::parse(name, WildcardDepth::One).unwrap() };
-    let host = |path: &str| Some(Arc::new(Host { tls: None, routes: vec![route(prefix(path), vec![])] }));
+    let host =
+        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix(path), vec![])] }));
     let apply = |model: &mut routing::Model, entries: Vec<(&str, Option<Arc<Host>>)>| {
         let hosts = entries.into_iter().map(|(name, host)| (key(name), host)).collect();
         model.apply(&Delta { hosts, ..Delta::default() });

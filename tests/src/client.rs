@@ -11,13 +11,16 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::certificate::Certificate;
 use crate::upstream::{Body, Seen};
 
 /// An answer, read to its end.
@@ -99,6 +102,22 @@ impl Client {
     /// The same where connecting or the handshake may fail.
     pub async fn try_https1(address: SocketAddr, name: Option<&str>) -> std::io::Result<Self> {
         Self::tls(address, name, Version::HTTP_11).await
+    }
+
+    /// HTTP over TLS by a client that shows a certificate where it is asked for one; nothing without one.
+    pub async fn showing(
+        address: SocketAddr,
+        name: Option<&str>,
+        certificate: Option<&Certificate>,
+        version: Version,
+    ) -> std::io::Result<Self> {
+        let (config, shown) = insecure_config();
+        let config = match certificate {
+            Some(certificate) => config_showing(&config, certificate),
+            None => config,
+        };
+        let (stream, leaf) = tls_stream_by((config, shown), address, name, version).await?;
+        Ok(Self::over(stream, Some(leaf), version).await)
     }
 
     /// HTTP/2 over TLS; any certificate will do. Without a name no SNI is sent.
@@ -243,7 +262,15 @@ pub async fn tls_stream(
     name: Option<&str>,
     version: Version,
 ) -> std::io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
-    let (mut config, certificate) = insecure_config();
+    tls_stream_by(insecure_config(), address, name, version).await
+}
+
+async fn tls_stream_by(
+    (mut config, certificate): (ClientConfig, Arc<ShownCertificate>),
+    address: SocketAddr,
+    name: Option<&str>,
+    version: Version,
+) -> std::io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
     config.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     config.enable_sni = name.is_some();
     let server_name = ServerName::try_from(name.unwrap_or("no.sni").to_owned()).unwrap();
@@ -276,6 +303,16 @@ pub fn insecure_config_of(versions: &[&'static SupportedProtocolVersion]) -> (Cl
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     (config, shown)
+}
+
+/// The same configuration with a certificate to show.
+fn config_showing(config: &ClientConfig, certificate: &Certificate) -> ClientConfig {
+    let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
+    let key = config.crypto_provider().key_provider.load_private_key(key).unwrap();
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
+    config
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef, CredentialsRef, PortRef};
+use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsRef, PortRef};
 
 use crate::ingress::{Ingress, IngressBackend};
 use crate::resources::NamespacedName;
@@ -23,6 +23,8 @@ pub(crate) struct Index {
     certificates: Relation<CertificateRef>,
     /// By the users that they refer to.
     credentials: Relation<CredentialsRef>,
+    /// By the authorities that they refer to.
+    authorities: Relation<AuthorityRef>,
 }
 
 /// From a thing to the Ingresses that speak of it, sorted. Nearly always there is one, so a set would be mostly room.
@@ -41,6 +43,7 @@ impl Index {
         backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
         certificate_refs(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.add(users, &key));
+        authority_refs(ingress).for_each(|authority| self.authorities.add(authority, &key));
     }
 
     pub(crate) fn remove(&mut self, ingress: &Ingress) {
@@ -55,6 +58,7 @@ impl Index {
         backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
         certificate_refs(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.remove(&users, &key));
+        authority_refs(ingress).for_each(|authority| self.authorities.remove(&authority, &key));
     }
 
     pub(crate) fn of_host(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
@@ -77,6 +81,10 @@ impl Index {
         self.credentials.of(users)
     }
 
+    pub(crate) fn of_authority(&self, authority: &AuthorityRef) -> impl Iterator<Item = &NamespacedName> {
+        self.authorities.of(authority)
+    }
+
     pub(crate) fn of_backend(&self, backend: &BackendRef) -> impl Iterator<Item = &NamespacedName> {
         self.backends.of(backend)
     }
@@ -96,6 +104,10 @@ impl Index {
 
     pub(crate) fn is_credentials_used(&self, users: &CredentialsRef) -> bool {
         self.credentials.0.contains_key(users)
+    }
+
+    pub(crate) fn is_authority_used(&self, authority: &AuthorityRef) -> bool {
+        self.authorities.0.contains_key(authority)
     }
 
     /// Every host that some Ingress speaks of, aliases included.
@@ -163,6 +175,12 @@ pub(crate) fn certificate_refs(ingress: &Ingress) -> impl Iterator<Item = Certif
 pub(crate) fn credentials_ref(ingress: &Ingress) -> Option<CredentialsRef> {
     let basic = ingress.annotations.basic.resolve(&ingress.meta.namespace).ok().flatten()?;
     Some(basic.credentials)
+}
+
+/// The authorities that an Ingress refers to.
+pub(crate) fn authority_refs(ingress: &Ingress) -> impl Iterator<Item = AuthorityRef> {
+    let clients = ingress.annotations.client_tls.resolve(&ingress.meta.namespace).ok().flatten();
+    clients.map(|clients| clients.authority).into_iter()
 }
 
 // === impl Relation ===

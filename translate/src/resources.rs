@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::{HealthCheck, PortRef};
-use routing::{Certificate, Credentials, HostPattern, WildcardDepth};
+use routing::{Authority, AuthorityError, Certificate, Credentials, HostPattern, WildcardDepth};
 use serde::Serialize;
 
 pub use crate::ingress::Ingress;
@@ -109,6 +109,8 @@ pub struct Secret {
     pub meta: Meta,
     /// `tls.crt` with `tls.key`; `None` when there is neither. A pair that does not fit refuses the whole object.
     pub certificate: Option<Arc<Certificate>>,
+    /// `ca.crt`, with `ca.crl` if it is there; `None` without that key.
+    pub authority: Option<Result<Arc<Authority>, AuthorityError>>,
     /// The users in its key `auth`; `None` without that key.
     pub users_file: Option<Arc<Credentials>>,
     /// The users that its keys would be, each with a hash as its value.

@@ -63,6 +63,7 @@ struct Expectations {
     backends: BTreeMap<String, Value>,
     certificates: BTreeMap<String, Value>,
     credentials: BTreeMap<String, Value>,
+    authorities: Value,
     /// By object, or by document for what is no object.
     problems: BTreeMap<String, Vec<ExpectedProblem>>,
     /// Kinds that nobody knows here.

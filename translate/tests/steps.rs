@@ -142,10 +142,10 @@ fn an_endpoint_that_comes_or_goes_touches_no_host() {
     world.write(slice(&["10.0.0.1"]));
     world.write(ingress("web", OLD, &["a.example"]));
     for addresses in [&["10.0.0.1", "10.0.0.2"][..], &["10.0.0.2"], &[]] {
-        let Delta { settings, listeners, hosts, backends, certificates, credentials } =
+        let Delta { settings, listeners, hosts, backends, certificates, credentials, authorities } =
             world.write(slice(addresses)).delta;
         assert_eq!((settings, listeners.len(), hosts.len()), (None, 0, 0));
-        assert_eq!((certificates.len(), credentials.len()), (0, 0));
+        assert_eq!((certificates.len(), credentials.len(), authorities.len()), (0, 0, 0));
         assert_eq!(backends.len(), 1);
     }
     assert_eq!(world.reasons(&key("Ingress", "web")), [Reason::NoEndpoints]);

@@ -34,6 +34,7 @@ use routing::{HeadLimits, Scheme, Settings};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::client_certificate::ClientIdentity;
 use crate::connections::{ConnectionHandle, Phase};
 use crate::failure::Failure;
 use crate::framing::Framer;
@@ -61,6 +62,8 @@ pub(crate) struct ConnectionInfo {
     pub port_text: HeaderValue,
     /// The host that the TLS client asked for.
     pub server_name: Option<Box<str>>,
+    /// What the TLS client showed of itself.
+    pub identity: ClientIdentity,
     /// The connection among all others.
     pub handle: ConnectionHandle,
     /// Why nothing more is read from it.
@@ -142,6 +145,7 @@ impl ConnectionInfo {
             sender_address: address.unwrap_or(const { HeaderValue::from_static("") }),
             port_text: HeaderValue::from(port),
             server_name,
+            identity: ClientIdentity::default(),
             handle,
             refusal: OnceLock::new(),
         }

@@ -28,8 +28,8 @@ pub(crate) struct Refusal {
     pub failure: Failure,
     /// What the client has to prove.
     pub challenge: Option<HeaderValue>,
-    /// Where it can do so.
-    pub signin: Option<HeaderValue>,
+    /// Where it is sent instead.
+    pub elsewhere: Option<HeaderValue>,
     /// Cookies of the authentication server.
     pub cookies: Cookies,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Visitor<'a> {
 impl Refusal {
     /// A refusal without more words.
     pub(crate) fn of(failure: Failure) -> Self {
-        Self { failure, challenge: None, signin: None, cookies: Cookies::default() }
+        Self { failure, challenge: None, elsewhere: None, cookies: Cookies::default() }
     }
 }
 
@@ -173,6 +173,6 @@ fn is_no(failure: Failure) -> bool {
 /// nginx's `error_page 401` sends whoever is not let in by any condition to the page where they can say who they are.
 fn with_signin(refusal: Refusal, guards: &CompiledGuards, visitor: &Visitor<'_>) -> Refusal {
     let external = guards.external.as_ref().filter(|_| refusal.failure == Failure::Unauthorized);
-    let signin = external.and_then(|external| external.signin(&visitor.view, &visitor.connection_view));
-    Refusal { signin, ..refusal }
+    let elsewhere = external.and_then(|external| external.signin(&visitor.view, &visitor.connection_view));
+    Refusal { elsewhere, ..refusal }
 }

@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod basic;
 mod cache;
+mod client_tls;
 mod compression;
 mod cors;
 mod external;
@@ -15,6 +16,7 @@ mod sizes;
 
 pub(crate) use access::{Admission, Gatekeeper, Refusal, Visitor};
 pub(crate) use answer::{hide_headers, mark_answer};
+pub(crate) use client_tls::admit as admit_certificate;
 pub(crate) use compression::{Compressor, compressor};
 pub(crate) use cors::mark as mark_for_origin;
 pub(crate) use forwarded::client_of;

@@ -4,7 +4,7 @@ use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
-use super::{edit_request, external, set_forwarded_headers};
+use super::{client_tls, edit_request, external, set_forwarded_headers};
 use crate::context::Context;
 
 /// Makes the request that the upstream gets out of the one that was received.
@@ -43,6 +43,7 @@ pub(crate) fn prepare_request(
         }
     }
     edit_request(rule, request)?;
+    client_tls::tell(rule, connection, request)?;
     external::edit_request(rule, admission.grant.as_deref(), request)?;
     if let Some(path) = &route.path {
         let target = match request.uri.query() {

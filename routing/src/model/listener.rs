@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::client_tls::ClientTls;
 use super::rule::{CertificateRef, Origin, Route, WeightedBackend};
 use crate::host::HostPattern;
 
@@ -71,6 +73,9 @@ pub struct HostKey {
 pub struct Host {
     /// TLS of this host; `None` where nobody asked for it, which on a TLS listener means the default certificate.
     pub tls: Option<HostTls>,
+    /// What its clients must show; `None` for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_tls: Option<Arc<ClientTls>>,
     /// Its routes, in no particular order: [`precedence`](crate::Publisher) is decided when they are compiled.
     pub routes: Vec<Route>,
 }

@@ -7,6 +7,7 @@ mod affinity;
 mod backend;
 mod balance;
 mod canary;
+mod client_tls;
 mod external;
 mod filter;
 mod guard;
@@ -29,6 +30,7 @@ pub use backend::{
 };
 pub use balance::{Algorithm, Balance, Ejection};
 pub use canary::{Canary, CanaryHeader, CanaryValues};
+pub use client_tls::{AuthorityRef, CertificateDemand, CertificateDetail, ClientTls};
 pub use external::{AuthCache, AuthServer, AuthUrl, CookieScope, ExternalAuth, Validity};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
@@ -46,6 +48,7 @@ pub use rule::{
 };
 pub use sizes::SizeLimits;
 
+use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::credentials::Credentials;
 use crate::settings::Settings;
@@ -65,6 +68,8 @@ pub struct Model {
     pub certificates: BTreeMap<CertificateRef, Arc<Certificate>>,
     /// Users that rules refer to.
     pub credentials: BTreeMap<CredentialsRef, Arc<Credentials>>,
+    /// Authorities that hosts and rules refer to.
+    pub authorities: BTreeMap<AuthorityRef, Arc<Authority>>,
     digest: u64,
 }
 
@@ -83,6 +88,8 @@ pub struct Delta {
     pub certificates: BTreeMap<CertificateRef, Option<Arc<Certificate>>>,
     /// Users that changed.
     pub credentials: BTreeMap<CredentialsRef, Option<Arc<Credentials>>>,
+    /// Authorities that changed.
+    pub authorities: BTreeMap<AuthorityRef, Option<Arc<Authority>>>,
 }
 
 // === impl Model ===
@@ -90,7 +97,7 @@ pub struct Delta {
 impl Model {
     /// Applies a change.
     pub fn apply(&mut self, delta: &Delta) {
-        let Delta { settings, listeners, hosts, backends, certificates, credentials } = delta;
+        let Delta { settings, listeners, hosts, backends, certificates, credentials, authorities } = delta;
         if let Some(settings) = settings {
             self.digest = self.digest.wrapping_sub(entry_digest(&"settings", &self.settings));
             self.digest = self.digest.wrapping_add(entry_digest(&"settings", settings));
@@ -101,6 +108,7 @@ impl Model {
         apply_entries(&mut self.backends, backends, &mut self.digest);
         apply_entries(&mut self.certificates, certificates, &mut self.digest);
         apply_entries(&mut self.credentials, credentials, &mut self.digest);
+        apply_entries(&mut self.authorities, authorities, &mut self.digest);
     }
 
     /// A hash of the content that is equal on every replica with the same objects, whatever their order and source.
@@ -114,13 +122,14 @@ impl Model {
 
 impl Serialize for Model {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut model = serializer.serialize_struct("Model", 6)?;
+        let mut model = serializer.serialize_struct("Model", 7)?;
         model.serialize_field("settings", &self.settings)?;
         model.serialize_field("listeners", &ByText(&self.listeners))?;
         model.serialize_field("hosts", &ByText(&self.hosts))?;
         model.serialize_field("backends", &ByText(&self.backends))?;
         model.serialize_field("certificates", &ByText(&self.certificates))?;
         model.serialize_field("credentials", &ByText(&self.credentials))?;
+        model.serialize_field("authorities", &ByText(&self.authorities))?;
         model.end()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::{Certificate, Credentials};
+use routing::{Authority, Certificate, Credentials};
 use serde_json::Value;
 
 use super::{Parsed, typed};
@@ -42,8 +42,12 @@ pub(super) fn secret(value: &Value) -> Parsed {
         .then(|| Certificate::from_pem(part("tls.crt"), part("tls.key")).map(Arc::new))
         .transpose()
         .map_err(|error| vec![Problem::error(Reason::CertificateUnavailable, "data", error)])?;
+    // Many Secrets have an empty one that nobody looks at: only those who do are told.
+    let authority = keys
+        .get("ca.crt")
+        .map(|certificates| Authority::from_pem(certificates, keys.get("ca.crl").map(Vec::as_slice)).map(Arc::new));
     let users_file = keys.get("auth").map(|file| Arc::new(Credentials::from_htpasswd(file)));
     let users_map = Arc::new(Credentials::from_pairs(keys.iter().map(|(user, hash)| (*user, &**hash))));
-    let secret = Secret { meta: Meta::new(&metadata, true), certificate, users_file, users_map };
+    let secret = Secret { meta: Meta::new(&metadata, true), certificate, authority, users_file, users_map };
     Ok((Resource::Secret(secret), Vec::new()))
 }

@@ -76,6 +76,17 @@ fn deny_what_cannot_be_had(
         problems.warnings.push(Problem::error(Reason::Denied, "metadata.annotations", message));
         Arc::make_mut(&mut annotations).denials.push(why.into());
     }
+    if let Err(why) = annotations.client_tls.resolve(&meta.namespace) {
+        let message = format_args!("annotation {why}; the paths of every Ingress of its hosts answer 503").to_string();
+        problems.warnings.push(Problem::error(Reason::Denied, "metadata.annotations", message));
+        Arc::make_mut(&mut annotations).host_denials.push(why.into());
+    }
+    for (leader, is_led, followers) in annotations.followers() {
+        for follower in followers.into_iter().filter(|_| !is_led) {
+            let message = format_args!("annotation {follower} has no effect without {leader}").to_string();
+            problems.warning(Reason::AnnotationIgnored, "metadata.annotations", message);
+        }
+    }
     annotations
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
+use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
 
-use crate::index::{backend_refs, certificate_refs, credentials_ref};
+use crate::index::{authority_refs, backend_refs, certificate_refs, credentials_ref};
 use crate::ingress::Ingress;
 use crate::resources::{NamespacedName, ObjectKey};
 
@@ -16,6 +16,7 @@ pub(super) struct Affected {
     pub(super) backends: BTreeSet<BackendRef>,
     pub(super) certificates: BTreeSet<CertificateRef>,
     pub(super) credentials: BTreeSet<CredentialsRef>,
+    pub(super) authorities: BTreeSet<AuthorityRef>,
     /// Objects about which there may be something else to say.
     pub(super) touched: BTreeSet<ObjectKey>,
     pub(super) settings: bool,
@@ -31,12 +32,14 @@ impl Affected {
         self.hosts.extend(ingress.annotations.server_alias.iter().cloned());
         self.certificates.extend(certificate_refs(ingress));
         self.credentials.extend(credentials_ref(ingress));
+        self.authorities.extend(authority_refs(ingress));
     }
 
     /// Everything that a Secret may hold.
     pub(super) fn add_secret(&mut self, secret: &NamespacedName) {
         let NamespacedName { namespace, name } = secret;
         self.certificates.insert(CertificateRef { namespace: namespace.clone(), name: name.clone() });
+        self.authorities.insert(AuthorityRef { namespace: namespace.clone(), name: name.clone() });
         for form in [CredentialsForm::File, CredentialsForm::Map] {
             self.credentials.insert(CredentialsRef { namespace: namespace.clone(), name: name.clone(), form });
         }

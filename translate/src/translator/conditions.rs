@@ -8,7 +8,7 @@ use routing::model::{BackendRef, CertificateRef};
 use super::Translator;
 use super::affected::Affected;
 use crate::class::ClassDecision;
-use crate::index::{backend_refs, credentials_ref};
+use crate::index::{authority_refs, backend_refs, credentials_ref};
 use crate::ingress::Ingress;
 use crate::problem::{Problem, Reason};
 use crate::resources::{Kind, NamespacedName, ObjectKey};
@@ -116,6 +116,7 @@ impl Translator {
             self.alias_problems(ingress, problems);
             self.certificate_problems(ingress, problems);
             self.credentials_problems(ingress, problems);
+            self.authority_problems(ingress, problems);
         }
     }
 
@@ -142,6 +143,16 @@ impl Translator {
                 problems.push(Problem::warning(Reason::InvalidValue, field, message));
             }
             Some(_) => {}
+        }
+    }
+
+    fn authority_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
+        for reference in authority_refs(ingress) {
+            let Err(why) = self.store.authority(&reference) else { continue };
+            let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.name.clone() };
+            let why = self.refusal(&name, Kind::Secret).unwrap_or(why);
+            let message = format_args!("{why}; the hosts of this Ingress answer 503").to_string();
+            problems.push(Problem::error(Reason::Denied, "metadata.annotations[auth-tls-secret]", message));
         }
     }
 

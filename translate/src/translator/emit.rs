@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use routing::model::{
-    BackendModel, BackendRef, CertificateRef, CredentialsRef, HealthCheck, Host, HostKey, Listener, Protocol,
+    AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, HealthCheck, Host, HostKey, Listener,
+    Protocol,
 };
-use routing::{Certificate, Credentials, Delta, HostPattern, Settings};
+use routing::{Authority, Certificate, Credentials, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
 use super::{Translator, Update};
@@ -22,6 +23,7 @@ pub(super) struct Emitted {
     backends: BTreeMap<BackendRef, Arc<BackendModel>>,
     certificates: BTreeMap<CertificateRef, Arc<Certificate>>,
     credentials: BTreeMap<CredentialsRef, Arc<Credentials>>,
+    authorities: BTreeMap<AuthorityRef, Arc<Authority>>,
     settings: Option<Arc<Settings>>,
     has_listeners: bool,
 }
@@ -56,6 +58,9 @@ impl Translator {
         }
         for reference in &affected.credentials {
             self.emit_credentials(reference, &mut delta, &mut affected.touched);
+        }
+        for reference in &affected.authorities {
+            self.emit_authority(reference, &mut delta, &mut affected.touched);
         }
         Update { delta, touched: affected.touched }
     }
@@ -186,6 +191,20 @@ impl Translator {
             None => self.emitted.credentials.remove(reference),
         };
         delta.credentials.insert(reference.clone(), credentials);
+    }
+
+    fn emit_authority(&mut self, reference: &AuthorityRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
+        let is_used = self.index.is_authority_used(reference);
+        let authority = is_used.then(|| self.store.authority(reference)).and_then(Result::ok);
+        touched.extend(self.index.of_authority(reference).map(|name| name.of_kind(Kind::Ingress)));
+        if self.emitted.authorities.get(reference) == authority.as_ref() {
+            return;
+        }
+        match &authority {
+            Some(authority) => self.emitted.authorities.insert(reference.clone(), Arc::clone(authority)),
+            None => self.emitted.authorities.remove(reference),
+        };
+        delta.authorities.insert(reference.clone(), authority);
     }
 
     // === look-ups ===

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::{BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
-use routing::{Certificate, Credentials};
+use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
+use routing::{Authority, Certificate, Credentials};
 
 use crate::backend;
 use crate::ingress::Ingress;
@@ -73,6 +73,18 @@ impl Store {
         match form {
             CredentialsForm::File => secret.users_file.clone(),
             CredentialsForm::Map => Some(Arc::clone(&secret.users_map)),
+        }
+    }
+
+    /// The authorities in a Secret, or why there are none.
+    pub(super) fn authority(&self, reference: &AuthorityRef) -> Result<Arc<Authority>, String> {
+        let AuthorityRef { namespace, name } = reference;
+        let found = self.secrets.get(&NamespacedName { namespace: namespace.clone(), name: name.clone() });
+        let secret = found.ok_or_else(|| format!("Secret {reference} does not exist"))?;
+        match &secret.authority {
+            None => Err(format!("Secret {reference} has no key \"ca.crt\"")),
+            Some(Ok(authority)) => Ok(Arc::clone(authority)),
+            Some(Err(error)) => Err(format!("Secret {reference}: {error}")),
         }
     }
 

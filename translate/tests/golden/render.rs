@@ -35,6 +35,10 @@ pub(crate) fn output(
             model.certificates.iter().map(|(key, found)| (key.to_string(), json!(found.names.dns()))).collect(),
         ),
         ("credentials", model.credentials.iter().map(|(key, users)| (key.to_string(), json!(&**users))).collect()),
+        (
+            "authorities",
+            model.authorities.iter().map(|(key, found)| (key.to_string(), json!(found.certificates().len()))).collect(),
+        ),
         ("problems", problems.iter().map(|(key, found)| (key.clone(), found.iter().map(problem).collect())).collect()),
     ];
     let mut text = String::new();
@@ -69,7 +73,7 @@ fn hosts(model: &Model) -> Map<String, Value> {
 }
 
 fn host(name: &str, host: &Host) -> Value {
-    let Host { tls, routes } = host;
+    let Host { tls, client_tls, routes } = host;
     let mut shown = Map::new();
     match tls {
         None => {}
@@ -77,6 +81,9 @@ fn host(name: &str, host: &Host) -> Value {
             shown.insert("tls".to_owned(), certificates.iter().map(|found| found.to_string()).collect());
         }
         Some(HostTls::Passthrough(_)) => unreachable!("no Ingress passes TLS through yet"),
+    }
+    if let Some(client_tls) = client_tls {
+        shown.insert("client_tls".to_owned(), json!(&**client_tls));
     }
     shown.insert("routes".to_owned(), routes.iter().map(|route| self::route(name, route)).collect());
     Value::Object(shown)

@@ -6,6 +6,7 @@ use pingora::{Error, ErrorType};
 use routing::Question;
 
 use crate::filter::access::Visitor;
+use crate::filter::client_tls;
 use crate::filter::forwarded::set_forwarded_headers;
 
 /// Headers of the client's connection, and of a body that is not sent along.
@@ -63,6 +64,7 @@ pub(super) fn request(question: &Question<'_>, visitor: &Visitor<'_>) -> pingora
     for name in &OF_THE_GATEWAY {
         request.remove_header(name);
     }
+    client_tls::tell(visitor.rule, connection, &mut request)?;
     request.insert_header(header::HOST, &**host)?;
     for (name, value) in headers {
         match value {

@@ -6,6 +6,7 @@ mod affinity;
 mod balance;
 mod basic;
 mod canary;
+mod client_tls;
 mod cors;
 pub(crate) mod external;
 mod limits;
@@ -27,6 +28,7 @@ pub use balance::BalanceAnnotations;
 pub(crate) use balance::{algorithm, ejection};
 pub use basic::BasicAnnotations;
 pub use canary::CanaryAnnotations;
+pub use client_tls::ClientTlsAnnotations;
 pub use cors::CorsAnnotations;
 pub use external::ExternalAnnotations;
 pub use limits::LimitAnnotations;
@@ -88,6 +90,8 @@ pub struct Annotations {
     pub access: AccessAnnotations,
     /// Basic authentication.
     pub basic: BasicAnnotations,
+    /// Certificates of clients.
+    pub client_tls: ClientTlsAnnotations,
     /// External authentication.
     pub external: ExternalAnnotations,
     /// What one client may do at a time.
@@ -142,6 +146,30 @@ impl Annotations {
         static NONE: LazyLock<Arc<Annotations>> = LazyLock::new(Arc::default);
         let parsed = if parsed == **NONE { Arc::clone(&NONE) } else { Arc::new(parsed) };
         Ok((parsed, warnings))
+    }
+
+    /// Annotations that say nothing without another one, whether that one is there, and which of them are.
+    pub(crate) fn followers(&self) -> [(&'static str, bool, Vec<&'static str>); 2] {
+        let set =
+            |all: &[(&'static str, bool)]| all.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+        let ClientTlsAnnotations { secret, demand, depth, error_page, told: _, subject } = &self.client_tls;
+        let client_tls = [
+            ("auth-tls-verify-client", demand.is_some_and(|demand| demand.is_some())),
+            ("auth-tls-verify-depth", depth.is_some()),
+            ("auth-tls-error-page", error_page.is_some()),
+            ("auth-tls-match-cn", subject.is_some()),
+        ];
+        let external = [
+            ("auth-method", self.external.method.is_some()),
+            ("auth-signin", self.external.signin.is_some()),
+            ("auth-response-headers", !self.external.response_headers.is_empty()),
+            ("auth-cache-key", self.external.cache_key.is_some()),
+            ("auth-proxy-set-headers", self.external.request_headers.is_some()),
+        ];
+        [
+            ("auth-tls-secret", secret.is_some(), set(&client_tls)),
+            ("auth-url", self.external.url.is_some(), set(&external)),
+        ]
     }
 
     /// Whether a path becomes a regular expression by these annotations, and with it every path of its host.

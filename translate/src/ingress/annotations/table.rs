@@ -7,10 +7,12 @@ use std::sync::{Arc, LazyLock};
 use routing::model::HealthCheck;
 
 use super::value::{self, ValueError};
-use super::{Annotations, access, affinity, balance, basic, canary, cors, external, limits, proxying, sizes};
+use super::{
+    Annotations, access, affinity, balance, basic, canary, client_tls, cors, external, limits, proxying, sizes,
+};
 use crate::health;
 use crate::problem::{Problem, Reason};
-use State::{Denies, DeniesHost, Done, DoneOrDenies, Warns};
+use State::{Denies, Done, DoneOrDenies, Warns};
 
 /// An annotation.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +32,6 @@ pub enum State {
     DoneOrDenies(fn(&str, &mut Annotations) -> Result<(), ValueError>, &'static str),
     /// It restricts access and does not work: the paths of the Ingress answer 503 with this reason.
     Denies(When, &'static str),
-    /// The same, but what it restricts is the whole host: so do the paths of every Ingress there.
-    DeniesHost(When, &'static str),
     /// It is harmless when absent: it has no effect, for this reason.
     Warns(&'static str),
 }
@@ -126,12 +126,12 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("ssl-passthrough", Denies(When::True, "TLS is not passed through yet")),
     row("ssl-ciphers", Warns("has no effect yet")),
     row("ssl-prefer-server-ciphers", Warns("has no effect yet")),
-    row("auth-tls-secret", DeniesHost(When::Set, "client certificates are not verified yet")),
-    row("auth-tls-verify-client", Denies(When::On, "client certificates are not verified yet")),
-    row("auth-tls-verify-depth", Denies(When::Set, "client certificates are not verified yet")),
-    row("auth-tls-error-page", Denies(When::Set, "client certificates are not verified yet")),
-    row("auth-tls-pass-certificate-to-upstream", Denies(When::True, "client certificates are not verified yet")),
-    row("auth-tls-match-cn", Denies(When::Set, "client certificates are not verified yet")),
+    row("auth-tls-secret", Done(|v, a| store(&mut a.client_tls.secret, value::object_name(v).map(Some)))),
+    row("auth-tls-verify-client", Done(|v, a| store(&mut a.client_tls.demand, client_tls::demand(v).map(Some)))),
+    row("auth-tls-verify-depth", Done(|v, a| store(&mut a.client_tls.depth, client_tls::depth(v).map(Some)))),
+    row("auth-tls-error-page", Done(|v, a| store(&mut a.client_tls.error_page, external::page(v).map(Some)))),
+    row("auth-tls-pass-certificate-to-upstream", Done(|v, a| store(&mut a.client_tls.told, client_tls::told(v)))),
+    row("auth-tls-match-cn", Done(|v, a| store(&mut a.client_tls.subject, client_tls::subject(v).map(Some)))),
     // Authentication and access.
     row("auth-type", Done(auth_type)),
     row("auth-secret", Done(|v, a| store(&mut a.basic.secret, value::object_name(v).map(Some)))),
@@ -282,13 +282,7 @@ impl AnnotationRow {
                 Ok(annotations.denials.get(n_denials).map(|why| denied(why, "this Ingress")))
             }
             Denies(when, why) if when.holds(text)? => Ok(Some(deny(annotations, format!("{name}: {why}")))),
-            DeniesHost(when, why) if when.holds(text)? => {
-                let why = format!("{name}: {why}");
-                let problem = denied(&why, "every Ingress of its hosts");
-                annotations.host_denials.push(why.into());
-                Ok(Some(problem))
-            }
-            Denies(..) | DeniesHost(..) => Ok(None),
+            Denies(..) => Ok(None),
             Warns(why) => ignored(why),
         }
     }

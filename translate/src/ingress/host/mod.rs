@@ -1,6 +1,7 @@
 //! From the Ingresses that speak of one host to what the host does: pure, and a function of nothing else.
 
 mod canary;
+mod client_tls;
 mod external;
 mod guard;
 mod headers;
@@ -17,6 +18,7 @@ use routing::model::{BackendRef, Host};
 use routing::{HostPattern, PathMatch};
 
 use self::canary::Canaries;
+use self::client_tls::client_tls;
 use self::implied::{Root, app_root, trailing_slash_redirect};
 use self::location::{Locations, regex_of_literal};
 use self::rule::HostDenial;
@@ -93,7 +95,8 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
         routes.retain(|other| !matches!(&other.matches.path, PathMatch::Exact(path) if **path == *"/"));
         routes.push(route);
     }
-    HostTranslation { host: Host { tls: tls(neighbours, &mut problems), routes }, problems }
+    let (tls, client_tls) = (tls(neighbours, &mut problems), client_tls(neighbours, &mut problems));
+    HostTranslation { host: Host { tls, client_tls, routes }, problems }
 }
 
 impl<'a> Survey<'a> {
