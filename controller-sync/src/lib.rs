@@ -5,3 +5,4 @@ mod report;
 mod resolve;
 pub mod source;
 pub mod sync;
+pub mod upgrade;

@@ -22,6 +22,8 @@ use crate::source::{Batch, Faults, SourceEvent};
 pub enum SyncRequest {
     /// The model as JSON, private keys redacted.
     Dump(oneshot::Sender<String>),
+    /// The hash of the model.
+    Digest(oneshot::Sender<u64>),
 }
 
 /// Translates what sources tell, and publishes what it amounts to.
@@ -84,10 +86,17 @@ impl Sync {
                     self.publisher.set_addresses(&name, &addresses);
                     (self.on_published)();
                 }
-                Some(SyncRequest::Dump(answer)) = requests.recv() => {
-                    let _ = answer.send(serde_json::to_string_pretty(self.publisher.model()).unwrap_or_default());
-                }
+                Some(request) = requests.recv() => self.answer(request),
             }
+        }
+    }
+
+    /// Whoever asked may be gone.
+    fn answer(&self, request: SyncRequest) {
+        let model = self.publisher.model();
+        match request {
+            SyncRequest::Dump(answer) => drop(answer.send(serde_json::to_string_pretty(model).unwrap_or_default())),
+            SyncRequest::Digest(answer) => drop(answer.send(model.digest())),
         }
     }
 
