@@ -7,12 +7,16 @@ mod main {
     pub(super) mod echo;
     pub(super) mod explain;
     pub(super) mod flags;
+    pub(super) mod handover;
     pub(super) mod lifecycle;
     pub(super) mod logging;
     pub(super) mod manifests;
     pub(super) mod run;
+    pub(super) mod supervise;
     pub(super) mod translate;
+    pub(super) mod upgrade;
     pub(super) mod values;
+    pub(super) mod version;
 }
 
 use std::process::ExitCode;
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
         Command::Check(flags) => main::check::check(&flags),
         Command::Explain(flags) => main::explain::explain(&flags),
         Command::Translate(flags) => main::translate::translate(&flags),
+        Command::Upgrade(flags) => main::upgrade::upgrade(&flags),
+        Command::Supervise(flags) => main::supervise::supervise(&flags),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gateway: {error:#}");

@@ -8,16 +8,15 @@ use std::time::Duration;
 use pingora::apps::HttpServerOptions;
 use pingora::server::configuration::ServerConf;
 use routing::LiveRouting;
-use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
 use crate::application::Application;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
 use crate::health::HealthChecks;
-use crate::listener::{ListenError, ListenerManager, Shared};
+use crate::listener::{ListenerManager, Listeners, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
 use crate::tls::{TlsSetupError, fake_certificate};
@@ -28,8 +27,6 @@ const UPSTREAM_POOL: usize = 16_384;
 const MAX_ATTEMPTS: usize = 16;
 /// Descriptors that are kept back for logs, health checks, status and the resolver.
 const RESERVED_DESCRIPTORS: u64 = 128;
-/// A listener that could not be bound is tried again this often.
-const BIND_RETRY: Duration = Duration::from_secs(1);
 
 /// What the flags say about the data plane.
 pub struct ServerConfig {
@@ -48,16 +45,6 @@ pub struct ServerConfig {
 /// Why the data plane cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A socket cannot be bound.
-    #[error("bind {what} {address}: {error}")]
-    Bind {
-        /// What it is for.
-        what: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// What the kernel says.
-        error: io::Error,
-    },
     /// A runtime cannot be started.
     #[error("start threads: {0}")]
     Runtime(io::Error),
@@ -80,15 +67,15 @@ pub struct Server {
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
     shutdown: watch::Sender<bool>,
+    is_published: watch::Sender<bool>,
     reconcile: Arc<Notify>,
     recheck: Arc<Notify>,
-    close: Option<oneshot::Sender<oneshot::Sender<()>>>,
-    first_bind: Option<oneshot::Receiver<Vec<ListenError>>>,
+    listeners: Listeners,
 }
 
 impl Server {
-    /// Starts the data plane. Nothing is bound for clients yet: listeners come with the first snapshot. The status and
-    /// admin endpoints, and health checks, run on `control`, so that traffic and they do not wait for each other.
+    /// Starts the data plane. Nothing is bound yet: that is up to [`Self::listeners`]. The status and admin endpoints, and
+    /// health checks, run on `control`, so that traffic and they do not wait for each other.
     pub fn start(
         config: ServerConfig,
         live: Arc<LiveRouting>,
@@ -107,8 +94,10 @@ impl Server {
             live: Arc::clone(&live),
             dump,
         };
-        serve_http(control, "status endpoint", status, status_router(state.clone()))?;
-        serve_http(control, "admin endpoint", admin, admin_router(state))?;
+        let endpoints = vec![
+            ("status endpoint", status, status_router(state.clone())),
+            ("admin endpoint", admin, admin_router(state)),
+        ];
         let recheck = Arc::new(Notify::new());
         let checks = HealthChecks::new(Arc::clone(&live), Arc::clone(&metrics));
         control.spawn(checks.run(Arc::clone(&recheck)));
@@ -132,10 +121,14 @@ impl Server {
             max_connections: max_connections(),
         });
         let reconcile = Arc::new(Notify::new());
-        let (close, closing) = oneshot::channel();
-        let (bound, first_bind) = oneshot::channel();
-        let manager = ListenerManager::new(shared);
-        traffic.spawn(manage(manager, Arc::clone(&reconcile), Arc::clone(&readiness), bound, closing));
+        let listeners = Listeners::new(
+            |is_paused| ListenerManager::new(shared, is_paused),
+            endpoints,
+            Arc::clone(&readiness),
+            Arc::clone(&reconcile),
+            traffic.handle().clone(),
+            control.clone(),
+        );
         Ok(Self {
             traffic,
             connections,
@@ -143,10 +136,10 @@ impl Server {
             metrics,
             access_log,
             shutdown,
+            is_published: watch::Sender::new(false),
             reconcile,
             recheck,
-            close: Some(close),
-            first_bind: Some(first_bind),
+            listeners,
         })
     }
 
@@ -154,19 +147,25 @@ impl Server {
     pub fn on_published(&self) -> impl Fn() + Send + Sync + 'static {
         let (reconcile, recheck) = (Arc::clone(&self.reconcile), Arc::clone(&self.recheck));
         let readiness = Arc::clone(&self.readiness);
+        let is_published = self.is_published.clone();
         move || {
             readiness.set_published();
+            is_published.send_replace(true);
             reconcile.notify_one();
             recheck.notify_one();
         }
     }
 
-    /// Waits until the listeners of the first snapshot are bound, or could not be: those are returned.
-    pub async fn first_bind(&mut self) -> Vec<ListenError> {
-        match self.first_bind.take() {
-            Some(bound) => bound.await.unwrap_or_default(),
-            None => Vec::new(),
-        }
+    /// Waits for the first snapshot.
+    pub async fn published(&self) {
+        // The sender lives as long as this does.
+        let _ = self.is_published.subscribe().wait_for(|is_published| *is_published).await;
+    }
+
+    /// The listening sockets.
+    #[must_use]
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     /// Where others register what they count.
@@ -182,14 +181,9 @@ impl Server {
 
     /// Closes the listening sockets, and the connections as they become idle; returns when none is left or after
     /// `limit`. Returns how many were cut.
-    pub async fn drain(&mut self, limit: Duration) -> usize {
+    pub async fn drain(&self, limit: Duration) -> usize {
         self.leave();
-        if let Some(close) = self.close.take() {
-            let (closed, is_closed) = oneshot::channel();
-            if close.send(closed).is_ok() {
-                let _ = is_closed.await;
-            }
-        }
+        self.listeners.close().await;
         let _ = self.shutdown.send(true);
         self.connections.drain();
         let _ = tokio::time::timeout(limit, self.connections.wait_until_none()).await;
@@ -202,40 +196,6 @@ impl Server {
         let deadline = std::time::Instant::now() + limit;
         while self.access_log.as_ref().is_some_and(|log| !log.is_flushed()) && std::time::Instant::now() < deadline {
             std::thread::yield_now();
-        }
-    }
-}
-
-/// Binds and closes listeners as snapshots come, until it is told to close all of them.
-async fn manage(
-    mut manager: ListenerManager,
-    reconcile: Arc<Notify>,
-    readiness: Arc<Readiness>,
-    bound: oneshot::Sender<Vec<ListenError>>,
-    mut closing: oneshot::Receiver<oneshot::Sender<()>>,
-) {
-    let mut bound = Some(bound);
-    let mut must_retry = false;
-    loop {
-        tokio::select! {
-            () = reconcile.notified() => {}
-            () = tokio::time::sleep(BIND_RETRY), if must_retry => {}
-            closed = &mut closing => {
-                manager.close_all().await;
-                if let Ok(closed) = closed {
-                    let _ = closed.send(());
-                }
-                return;
-            }
-        }
-        let errors = manager.reconcile().await;
-        must_retry = !errors.is_empty();
-        if errors.is_empty() {
-            readiness.set_listening();
-        }
-        match bound.take() {
-            Some(bound) => drop(bound.send(errors)),
-            None => errors.iter().for_each(|error| tracing::error!(%error, "listener is not there")),
         }
     }
 }
@@ -254,24 +214,6 @@ fn proxy(gateway: Gateway, threads: usize) -> pingora_proxy::HttpProxy<Gateway> 
     options.h2_idle_timeout = Some(Duration::from_secs(75));
     proxy.server_options = Some(options);
     proxy
-}
-
-fn serve_http(
-    runtime: &Handle,
-    what: &'static str,
-    address: SocketAddr,
-    router: axum::Router,
-) -> Result<(), ServerError> {
-    let bind_error = |error| ServerError::Bind { what, address, error };
-    let socket = std::net::TcpListener::bind(address).map_err(bind_error)?;
-    socket.set_nonblocking(true).map_err(bind_error)?;
-    let _guard = runtime.enter();
-    let socket = TcpListener::from_std(socket).map_err(bind_error)?;
-    runtime.spawn(async move {
-        // Ends only with the runtime.
-        let _ = axum::serve(socket, router).await;
-    });
-    Ok(())
 }
 
 /// How many connections of clients fit: each may need a second descriptor for its upstream.

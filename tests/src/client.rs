@@ -1,5 +1,6 @@
 //! Clients that say exactly what they send: one connection each, HTTP/1.1 or HTTP/2, plain or TLS.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -91,7 +92,12 @@ impl Client {
 
     /// HTTP/2 in plain text, with prior knowledge.
     pub async fn h2c(address: SocketAddr) -> Self {
-        Self::over(connect(address).await.unwrap(), None, Version::HTTP_2).await
+        Self::try_h2c(address).await.unwrap()
+    }
+
+    /// The same where connecting may fail.
+    pub async fn try_h2c(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self::over(connect(address).await?, None, Version::HTTP_2).await)
     }
 
     /// HTTP/1.1 over TLS; any certificate will do. Without a name no SNI is sent.
@@ -192,21 +198,41 @@ impl Client {
         }
     }
 
+    /// Whether the connection takes no more requests.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends a request over HTTP/2 and reads the answer to its end. `None` when the connection was told to go away
+    /// before the request left: it belongs on another one then (RFC 9113 section 6.8).
+    ///
+    /// # Panics
+    /// On a connection of HTTP/1.
+    pub async fn try_send_before_goaway(&mut self, request: Request<Full<Bytes>>) -> Option<hyper::Result<Answer>> {
+        let Sender::Http2(sender) = &mut self.sender else { panic!("HTTP/1 has no GOAWAY") };
+        if sender.ready().await.is_err() {
+            return None;
+        }
+        let request = request.map(|body| body.map_err(|never| match never {}).boxed());
+        match sender.try_send_request(request).await {
+            Ok(response) => Some(read(response).await),
+            Err(mut error) => {
+                let was_not_taken = error.take_message().is_some() || is_goaway(error.error());
+                if was_not_taken { None } else { Some(Err(error.into_error())) }
+            }
+        }
+    }
+
     /// Sends a request and reads the answer to its end.
     pub async fn try_send<B>(&mut self, request: Request<B>) -> hyper::Result<Answer>
     where
         B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + Sync + 'static,
     {
-        let (head, body) = self.open(request).await?.into_parts();
-        let body = body.collect().await?;
-        let trailers = body.trailers().cloned().unwrap_or_default();
-        Ok(Answer {
-            status: head.status,
-            version: head.version,
-            headers: head.headers,
-            body: body.to_bytes(),
-            trailers,
-        })
+        read(self.open(request).await?).await
     }
 
     /// Sends a request and reads the answer to its end.
@@ -247,6 +273,21 @@ impl Client {
         };
         request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
     }
+}
+
+/// Whether a request was not worked on because the server goes away without an error: it only says so about streams that
+/// it has not seen.
+fn is_goaway(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+}
+
+/// Reads an answer to its end.
+async fn read(response: http::Response<Incoming>) -> hyper::Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?;
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    Ok(Answer { status: head.status, version: head.version, headers: head.headers, body: body.to_bytes(), trailers })
 }
 
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {

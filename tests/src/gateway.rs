@@ -2,18 +2,19 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::client::{Answer, Client};
 use crate::manifests::Manifests;
 use crate::wait;
 
-/// A running gateway. It is killed when it is dropped.
+/// A running gateway. It is killed when it is dropped, with its successors.
 pub struct Gateway {
     addresses: Addresses,
     process: Mutex<Child>,
@@ -74,12 +75,20 @@ impl Gateway {
     /// When it does not become ready; its log is in the text.
     pub async fn start(manifests: &Manifests, flags: &[&str]) -> Self {
         let gateway = Self::spawn(Addresses::reserve(), manifests.path(), flags);
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends before; its log is in the text.
+    pub async fn wait_until_ready(&self) {
         let is_ready = async || {
-            assert!(gateway.exit_status().is_none(), "the gateway ended:\n{}", gateway.log.text());
-            gateway.try_status("/readyz").await.is_some_and(|answer| answer.status == 200).then_some(())
+            assert!(self.exit_status().is_none(), "the gateway ended:\n{}", self.log.text());
+            self.try_status("/readyz").await.is_some_and(|answer| answer.status == 200).then_some(())
         };
         wait::until("the gateway is ready", is_ready).await;
-        gateway
     }
 
     /// Starts a gateway and waits for nothing. Without a lame duck, unless the flags say otherwise.
@@ -102,6 +111,14 @@ impl Gateway {
         Self::launch(command, output, addresses)
     }
 
+    /// The same as the child of `gateway supervise`.
+    #[must_use]
+    pub fn supervised(addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["supervise", "--", "run", "--manifests"]).arg(manifests).args(addresses.flags()).args(flags);
+        Self::launch(command, Stdio::piped(), addresses)
+    }
+
     /// Starts the demo and waits for nothing.
     #[must_use]
     pub fn demo(addresses: Addresses) -> Self {
@@ -111,7 +128,8 @@ impl Gateway {
     }
 
     fn launch(mut command: Command, output: Stdio, addresses: Addresses) -> Self {
-        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+        // Its successors are of the same group, wherever they are in the tree of processes.
+        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let (output, log) = (Lines::default(), Lines::default());
         if let Some(stdout) = process.stdout.take() {
@@ -250,8 +268,8 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let process = self.process.get_mut().unwrap();
-        // It may have ended already.
-        let _ = process.kill();
+        // It may have ended already, and successors may live on.
+        let _ = kill_process_group(Pid::from_child(process), Signal::KILL);
         let _ = process.wait();
     }
 }
@@ -290,7 +308,8 @@ pub fn command_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output 
 }
 
 /// The binary of this build: `cargo build --workspace --bins --tests` makes it beside the tests.
-fn binary() -> PathBuf {
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.ancestors().nth(2).unwrap().join("gateway");
     assert!(binary.exists(), "{} is not there: cargo build --workspace --bins --tests", binary.display());

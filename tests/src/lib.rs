@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod client;
 pub mod exposition;
 pub mod gateway;
+pub mod handoff;
 pub mod load;
 pub mod manifests;
 pub mod node;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::client::{Answer, Client};
@@ -22,6 +22,10 @@ const MAX_REQUESTS: u32 = 60_000;
 /// of descriptors. What waits for its turn waits in its latency.
 const MAX_UNDER_WAY: usize = 64;
 
+/// For how long a connection without requests is used again. A server that leaves closes idle ones after a few seconds,
+/// and a request that is on its way then is lost by nobody's fault.
+const MAX_IDLE: Duration = Duration::from_secs(2);
+
 /// How requests reach the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -29,6 +33,8 @@ pub enum Kind {
     Http1,
     /// HTTP/2 in plain text, all requests over one connection.
     Http2,
+    /// The same, with another connection after a GOAWAY.
+    Http2Reopened,
     /// HTTP/1.1, a new connection for each request.
     New,
     /// HTTP/1.1 over TLS, a new handshake for each request.
@@ -72,10 +78,12 @@ pub struct Load {
 
 struct Connections {
     lane: Lane,
-    /// Kept connections of HTTP/1 that no request is on.
-    idle: Mutex<Vec<Client>>,
+    /// Kept connections of HTTP/1 that no request is on, with the time of their last one.
+    idle: Mutex<Vec<(Instant, Client)>>,
     /// The connection of HTTP/2. It is never opened again: when it breaks, every request fails.
     http2: OnceCell<Client>,
+    /// The one that is opened again.
+    reopened: AsyncMutex<Option<Client>>,
 }
 
 impl Outcome {
@@ -161,31 +169,62 @@ async fn drive(lanes: Vec<Lane>, is_stopped: Arc<AtomicBool>, n_answers: Arc<Ato
 
 impl Connections {
     fn new(lane: Lane) -> Arc<Self> {
-        Arc::new(Self { lane, idle: Mutex::default(), http2: OnceCell::new() })
+        Arc::new(Self { lane, idle: Mutex::default(), http2: OnceCell::new(), reopened: AsyncMutex::default() })
     }
 
     async fn request(&self) -> Result<Answer, String> {
         let Lane { kind, host, path, .. } = &self.lane;
+        if *kind == Kind::Http2Reopened {
+            return self.request_again().await;
+        }
         let mut client = self.connection().await?;
         let request = client.request("GET", host, path, &[], "");
         let answer = client.try_send(request).await.map_err(|error| format!("no answer: {error:?}"))?;
         let is_closing = answer.header("connection") == Some("close");
         if *kind == Kind::Http1 && !is_closing {
-            self.idle.lock().unwrap().push(client);
+            self.idle.lock().unwrap().push((Instant::now(), client));
         }
         Ok(answer)
+    }
+
+    /// A request that goes over another connection of HTTP/2 as often as one was told to go away before it left.
+    async fn request_again(&self) -> Result<Answer, String> {
+        let Lane { address, host, path, .. } = &self.lane;
+        loop {
+            let mut client = {
+                let mut current = self.reopened.lock().await;
+                let usable = current.as_ref().filter(|client| !client.is_closed()).map(Client::another);
+                match usable {
+                    Some(client) => client,
+                    None => {
+                        let opened = Client::try_h2c(*address).await;
+                        let client = opened.map_err(|error| format!("no connection: {error:?}"))?;
+                        current.insert(client).another()
+                    }
+                }
+            };
+            let request = client.request("GET", host, path, &[], "");
+            match client.try_send_before_goaway(request).await {
+                Some(answer) => return answer.map_err(|error| format!("no answer: {error:?}")),
+                // The next round sees that it is closed.
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
     /// A connection for one request.
     async fn connection(&self) -> Result<Client, String> {
         let Lane { kind, address, host, .. } = &self.lane;
-        let idle = || self.idle.lock().unwrap().pop();
+        let idle = || {
+            let (used, client) = self.idle.lock().unwrap().pop()?;
+            (used.elapsed() < MAX_IDLE && !client.is_closed()).then_some(client)
+        };
         let opened = match kind {
             Kind::Http1 | Kind::New => match idle() {
                 Some(client) => Ok(client),
                 None => Client::try_http1(*address).await,
             },
-            Kind::Http2 => Ok(self.http2.get_or_init(|| Client::h2c(*address)).await.another()),
+            Kind::Http2 | Kind::Http2Reopened => Ok(self.http2.get_or_init(|| Client::h2c(*address)).await.another()),
             Kind::NewTls => Client::try_https1(*address, Some(host)).await,
         };
         opened.map_err(|error| format!("no connection: {error:?}"))

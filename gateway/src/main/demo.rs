@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::flags::{AccessLogFlag, DemoFlags, MeaningFlags, RunFlags};
+use super::flags::{AccessLogFlag, DemoFlags, HandoffFlags, MeaningFlags, RunFlags};
+use super::lifecycle::Farewell;
 use super::{echo, lifecycle, logging, run};
 
 /// The manifests that are served.
@@ -45,6 +46,11 @@ pub(crate) fn demo(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         drain_timeout: Duration::from_secs(5),
         threads: None,
         access_log: AccessLogFlag::Text,
+        handoff: HandoffFlags {
+            handoff_socket: None,
+            handoff_timeout: Duration::ZERO,
+            handoff_probation: Duration::ZERO,
+        },
         meaning: MeaningFlags {
             configmap: None,
             ingress_class: "nginx".to_owned(),
@@ -56,7 +62,7 @@ pub(crate) fn demo(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         },
     })?;
     let print = || eprint!("{}", instructions(flags, &directory.0));
-    lifecycle::stay(parts, Duration::ZERO, Duration::from_secs(5), print)
+    lifecycle::stay(parts, Farewell { lame_duck: Duration::ZERO, drain_timeout: Duration::from_secs(5) }, print)
 }
 
 /// Starts the back ends and returns the EndpointSlices that lead to them.

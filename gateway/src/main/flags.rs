@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Explain(ExplainFlags),
     /// Prints what manifests are translated to
     Translate(TranslateFlags),
+    /// Asks the running gateway to hand over to a new process. Exits 0 when it has, 1 when the old one serves on
+    Upgrade(UpgradeFlags),
+    /// The first process of a container: starts `gateway run`, hands signals on to it (SIGUSR2 upgrades it), reaps
+    Supervise(SuperviseFlags),
 }
 
 #[derive(Args)]
@@ -63,7 +67,40 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "FORM", env = "PENSTOCK_ACCESS_LOG", default_value = "text")]
     pub(crate) access_log: AccessLogFlag,
     #[command(flatten)]
+    pub(crate) handoff: HandoffFlags,
+    #[command(flatten)]
     pub(crate) meaning: MeaningFlags,
+}
+
+/// Flags about hand-overs between processes.
+#[derive(Args)]
+pub(crate) struct HandoffFlags {
+    /// Unix socket for hand-overs: takes over from a gateway that listens there, and hands over to the next one
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_HANDOFF_SOCKET")]
+    pub(crate) handoff_socket: Option<PathBuf>,
+    /// How long a new process may take from its start until it is prepared to take over
+    #[arg(long, value_name = "DURATION", env = "PENSTOCK_HANDOFF_TIMEOUT", default_value = "60s", value_parser = values::duration)]
+    pub(crate) handoff_timeout: Duration,
+    /// How long a new process serves before the old one, which can come back until then, leaves
+    #[arg(long, value_name = "DURATION", env = "PENSTOCK_HANDOFF_PROBATION", default_value = "5s", value_parser = values::duration)]
+    pub(crate) handoff_probation: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct UpgradeFlags {
+    /// Unix socket of the running gateway
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_HANDOFF_SOCKET")]
+    pub(crate) handoff_socket: PathBuf,
+    /// Program of the new process; by default what is now where the running one was started from
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct SuperviseFlags {
+    /// The command of the gateway: run and its flags
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Flags that say what objects mean. They are ingress-nginx's own.

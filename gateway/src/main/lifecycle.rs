@@ -1,16 +1,30 @@
-//! The life of a process from its first snapshot to its end, as its signals want it.
+//! The life of a process from its first snapshot to its end, as its signals and hand-overs want it.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use controller_sync::source::directory::DirectoryHandle;
+use controller_sync::upgrade::{Retired, notify};
+use gateway::Server;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 
+use super::handover::{self, GOODBYE, Handover};
 use super::run::Parts;
 
 /// How long threads and the access log may take to end once everything is drained.
 const STOP: Duration = Duration::from_secs(2);
+
+/// How long the process may take to leave.
+#[derive(Clone, Copy)]
+pub(crate) struct Farewell {
+    /// Not ready any more, still accepting.
+    pub(crate) lame_duck: Duration,
+    /// Not accepting any more, finishing what is open.
+    pub(crate) drain_timeout: Duration,
+}
 
 /// Why the process leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +33,17 @@ enum Leave {
     Politely,
     /// SIGQUIT: drain without lame duck.
     Soon,
+    /// Another process is the gateway.
+    Retired(Retired),
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With everything done.
+    Drained,
+    /// With connections cut, because a signal said so.
+    Forced,
 }
 
 /// The signals that the process takes, from the moment this is made: before, they end it as they end any process.
@@ -27,72 +52,151 @@ pub(crate) struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    upgrade: Signal,
+    /// Where upgrades are asked for.
+    upgrades: mpsc::Sender<()>,
+    /// The other end, until somebody serves it.
+    asked: Option<mpsc::Receiver<()>>,
 }
 
-/// Waits until the listeners of the first snapshot are bound, calls `on_bound`, stays until a signal says to go, goes as
-/// it says, and returns the exit code: 0 after a drain.
-pub(crate) fn stay(
-    parts: Parts,
-    lame_duck: Duration,
-    drain_timeout: Duration,
+/// Listens, or takes over from a process that does, calls `on_bound`, stays until a signal or a hand-over says to go,
+/// goes as it says, and returns the exit code: 0 after a drain.
+pub(crate) fn stay(parts: Parts, farewell: Farewell, on_bound: impl FnOnce()) -> anyhow::Result<ExitCode> {
+    let Parts { control, server, files, mut signals, handover } = parts;
+    let end = control.block_on(live(&server, &files, &mut signals, handover, farewell, on_bound))?;
+    server.stop(if end == End::Forced { Duration::ZERO } else { STOP });
+    control.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn live(
+    server: &Server,
+    files: &DirectoryHandle,
+    signals: &mut Signals,
+    handover: Option<Handover>,
+    farewell: Farewell,
     on_bound: impl FnOnce(),
-) -> anyhow::Result<ExitCode> {
-    let Parts { control, mut server, files, mut signals } = parts;
-    let is_forced = control.block_on(async {
-        let bound = tokio::select! {
-            errors = server.first_bind() => errors,
-            // Nothing was accepted, so there is nothing to wait for.
-            _ = signals.next(&files) => {
-                tracing::info!("told to leave before there was anything to serve");
-                return anyhow::Ok(true);
+) -> anyhow::Result<End> {
+    let (leaving, is_leaving) = watch::channel(false);
+    let has_handover = handover.is_some();
+    let requests = if has_handover { signals.asked.take() } else { None };
+    let listener = {
+        let begins = begin(server, handover.as_ref(), is_leaving.clone());
+        tokio::pin!(begins);
+        let begun = tokio::select! {
+            begun = &mut begins => begun,
+            _ = signals.next(files) => {
+                tracing::info!("told to leave before it served");
+                leaving.send_replace(true);
+                // The other process is told, and goes on as if nothing had been.
+                let _ = tokio::time::timeout(GOODBYE, begins).await;
+                server.drain(farewell.drain_timeout).await;
+                return Ok(End::Forced);
             }
         };
-        if let Some(error) = bound.into_iter().next() {
-            return Err(error.into());
+        match begun {
+            Ok(listener) => listener,
+            Err(error) => {
+                // Connections that were accepted in a probation end well.
+                server.drain(farewell.drain_timeout).await;
+                return Err(error);
+            }
         }
-        on_bound();
-        let leave = signals.next(&files).await;
-        let ends = async {
-            server.leave();
-            if leave == Leave::Politely {
+    };
+    on_bound();
+    notify::ready();
+    let retired = async {
+        match (handover, requests) {
+            (Some(handover), Some(requests)) => handover.serve(listener, requests, is_leaving).await,
+            _ => std::future::pending().await,
+        }
+    };
+    // A task of its own: it has something to say to its visitors until the end of the process.
+    let mut retired = tokio::spawn(retired);
+    let leave = tokio::select! {
+        leave = signals.next(files) => leave,
+        Ok(retired) = &mut retired => Leave::Retired(retired),
+    };
+    leaving.send_replace(true);
+    Ok(leave_as_told(leave, server, files, signals, farewell).await)
+}
+
+/// Listens, or takes over. Returns where the next hand-over is taken.
+async fn begin(
+    server: &Server,
+    handover: Option<&Handover>,
+    leaving: watch::Receiver<bool>,
+) -> anyhow::Result<Option<UnixListener>> {
+    match handover {
+        Some(handover) => handover.begin(server, leaving).await,
+        None => handover::listen(server.listeners()).await.map(|()| None),
+    }
+}
+
+async fn leave_as_told(
+    leave: Leave,
+    server: &Server,
+    files: &DirectoryHandle,
+    signals: &mut Signals,
+    farewell: Farewell,
+) -> End {
+    let Farewell { lame_duck, drain_timeout } = farewell;
+    let ends = async {
+        server.leave();
+        match leave {
+            Leave::Politely => {
+                notify::stopping();
                 tracing::info!(?lame_duck, "not ready any more, still accepting");
                 tokio::time::sleep(lame_duck).await;
             }
-            tracing::info!(?drain_timeout, "draining");
-            server.drain(drain_timeout).await
-        };
-        let is_forced = tokio::select! {
-            n_cut = ends => {
-                if n_cut > 0 {
-                    tracing::warn!(n_cut, "connections were still open at the drain limit");
-                }
-                false
-            }
-            _ = signals.next(&files) => {
-                tracing::warn!("second signal: ending at once");
-                true
-            }
-        };
-        anyhow::Ok(is_forced)
-    })?;
-    server.stop(if is_forced { Duration::ZERO } else { STOP });
-    control.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+            Leave::Soon => notify::stopping(),
+            Leave::Retired(_) => {}
+        }
+        tracing::info!(?drain_timeout, "draining");
+        server.drain(drain_timeout).await
+    };
+    let mut n_signals = usize::from(!matches!(leave, Leave::Retired(_)));
+    tokio::pin!(ends);
+    let n_cut = loop {
+        tokio::select! {
+            n_cut = &mut ends => break n_cut,
+            _ = signals.next(files) => n_signals += 1,
+        }
+        if n_signals == 2 {
+            tracing::warn!("second signal: ending at once");
+            return End::Forced;
+        }
+    };
+    if n_cut > 0 {
+        tracing::warn!(n_cut, "connections were still open at the drain limit");
+    }
+    if let Leave::Retired(Retired { by_own_child: false }) = leave
+        && n_signals == 0
+    {
+        tracing::info!("retired: idle until a signal says to go");
+        signals.next(files).await;
+    }
+    End::Drained
 }
 
 impl Signals {
     /// Must be called inside a runtime.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let of = |kind| signal(kind).context("listen for signals");
+        // One that is asked for while another one is under way is the same one.
+        let (upgrades, asked) = mpsc::channel(1);
         Ok(Self {
             terminate: of(SignalKind::terminate())?,
             interrupt: of(SignalKind::interrupt())?,
             quit: of(SignalKind::quit())?,
             hangup: of(SignalKind::hangup())?,
+            upgrade: of(SignalKind::user_defined2())?,
+            upgrades,
+            asked: Some(asked),
         })
     }
 
-    /// The next signal that says to go. SIGHUP re-reads the files meanwhile.
+    /// The next signal that says to go. SIGHUP re-reads the files meanwhile, SIGUSR2 starts an upgrade.
     async fn next(&mut self, files: &DirectoryHandle) -> Leave {
         loop {
             tokio::select! {
@@ -102,6 +206,14 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     tracing::info!("reading all files again");
                     files.reread();
+                }
+                _ = self.upgrade.recv() => {
+                    if self.asked.is_some() {
+                        tracing::warn!("SIGUSR2 upgrades a gateway that runs with --handoff-socket");
+                    } else {
+                        // A full queue holds the same wish.
+                        let _ = self.upgrades.try_send(());
+                    }
                 }
             }
         }

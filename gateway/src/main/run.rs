@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flags::RunFlags;
-use super::lifecycle::{self, Signals};
-use super::{logging, manifests};
+use super::handover::Handover;
+use super::lifecycle::{self, Farewell, Signals};
+use super::{logging, manifests, version};
 
 /// Batches that a source may be ahead of the sync loop.
 const EVENT_QUEUE: usize = 64;
@@ -28,6 +29,8 @@ pub(crate) struct Parts {
     /// Reads the files again.
     pub(crate) files: DirectoryHandle,
     pub(crate) signals: Signals,
+    /// This process in hand-overs; `None` when it takes part in none.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// Runs the command.
@@ -43,10 +46,11 @@ pub(crate) fn run(flags: &RunFlags, ignored: &[String]) -> anyhow::Result<ExitCo
         tracing::warn!("flag {flag} of ingress-nginx is accepted and has no effect");
     }
     let parts = start(flags)?;
-    lifecycle::stay(parts, flags.lame_duck, flags.drain_timeout, || {})
+    let farewell = Farewell { lame_duck: flags.lame_duck, drain_timeout: flags.drain_timeout };
+    lifecycle::stay(parts, farewell, || {})
 }
 
-/// Starts everything and waits for nothing.
+/// Starts everything, listens nowhere, and waits for nothing.
 pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -68,8 +72,9 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
         },
         Arc::clone(&live),
         control.handle(),
-        dump(requests),
+        dump(requests.clone()),
     )?;
+    version::register(server.metrics().registry()).context("metrics")?;
     let metrics = SyncMetrics::new(server.metrics().registry()).context("metrics")?;
     let sync = Sync::new(config.clone(), live, metrics, server.on_published());
     let (sender, events) = mpsc::channel(EVENT_QUEUE);
@@ -77,7 +82,9 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let files = source.handle();
     control.spawn(source.run(sender));
     start_sync(sync, events, asked)?;
-    Ok(Parts { control, server, files, signals })
+    let path = flags.handoff.handoff_socket.as_deref();
+    let handover = path.map(|path| Handover::new(&flags.handoff, path, &server, requests)).transpose()?;
+    Ok(Parts { control, server, files, signals, handover })
 }
 
 /// An address that is given twice: one listener would hide the other.

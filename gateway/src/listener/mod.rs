@@ -1,10 +1,17 @@
 //! Listeners come and go at run time: the manager compares what the snapshot wants with what is bound.
 
+mod handle;
+mod pausable;
+mod proof;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+
+pub use handle::{EndpointError, InheritedSockets, Listeners};
+pub use proof::ProofError;
 
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
@@ -23,16 +30,18 @@ use crate::connections::Connections;
 use crate::proxy_header;
 use crate::telemetry::Metrics;
 use crate::tls::{HandshakeError, TlsSetupError, TlsTerminator};
+use pausable::{EXHAUSTION_PAUSE, Pausable};
 
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
-/// How long accepting rests when the process is out of descriptors.
-const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds and closes listeners as snapshots ask for them.
 pub(crate) struct ListenerManager {
     shared: Arc<Shared>,
     bound: BTreeMap<ListenerKey, Bound>,
+    is_paused: watch::Receiver<bool>,
+    /// Sockets that need not be bound any more.
+    inherited: InheritedSockets,
 }
 
 /// What all listeners share.
@@ -74,6 +83,8 @@ pub enum ListenError {
 
 struct Bound {
     protocol: Protocol,
+    socket: Arc<TcpListener>,
+    acceptor: Arc<Acceptor>,
     /// Set to true to close the socket. Connections that were accepted live on.
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -82,10 +93,25 @@ struct Bound {
 // === impl ListenerManager ===
 
 impl ListenerManager {
-    /// A manager with nothing bound.
+    /// A manager with nothing bound. Its listeners accept while `is_paused` is false.
     #[must_use]
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, bound: BTreeMap::new() }
+    pub(crate) fn new(shared: Arc<Shared>, is_paused: watch::Receiver<bool>) -> Self {
+        Self { shared, bound: BTreeMap::new(), is_paused, inherited: InheritedSockets::new() }
+    }
+
+    /// Uses these sockets where an address is wanted, and closes those that were left of the last call.
+    fn inherit(&mut self, sockets: InheritedSockets) {
+        self.inherited = sockets;
+    }
+
+    /// Copies of all sockets.
+    fn list(&self) -> io::Result<Vec<OwnedFd>> {
+        self.bound.values().map(|bound| bound.socket.as_fd().try_clone_to_owned()).collect()
+    }
+
+    /// What accepts for one of the listeners, whichever.
+    fn any(&self) -> Option<Arc<Acceptor>> {
+        self.bound.values().next().map(|bound| Arc::clone(&bound.acceptor))
     }
 
     /// Binds what the snapshot wants and closes what it no longer does. Returns what could not be bound; the next call
@@ -123,7 +149,7 @@ impl ListenerManager {
     }
 
     /// Must be called inside the runtime that carries the traffic.
-    fn open(&self, key: ListenerKey, protocol: Protocol) -> Result<Bound, ListenError> {
+    fn open(&mut self, key: ListenerKey, protocol: Protocol) -> Result<Bound, ListenError> {
         let tls = match &protocol {
             Protocol::Http => None,
             Protocol::Tls => {
@@ -135,18 +161,20 @@ impl ListenerManager {
         if key.transport != ListenerTransport::Tcp {
             return Err(ListenError::Protocol(key));
         }
-        let socket = bind(key.address).map_err(|error| ListenError::Bind { address: key.address, error })?;
+        let socket = self.inherited.remove(&key.address).map_or_else(|| bind(key.address), adopt);
+        let socket = Arc::new(socket.map_err(|error| ListenError::Bind { address: key.address, error })?);
         let (stop, stopped) = watch::channel(false);
-        let acceptor = Acceptor { key, tls, shared: Arc::clone(&self.shared) };
-        let task = tokio::spawn(acceptor.run(socket, stopped));
-        Ok(Bound { protocol, stop, task })
+        let acceptor = Arc::new(Acceptor { key, tls, shared: Arc::clone(&self.shared) });
+        let pausable = Pausable::new(Arc::clone(&socket), self.is_paused.clone());
+        let task = tokio::spawn(Arc::clone(&acceptor).run(pausable, stopped));
+        Ok(Bound { protocol, socket, acceptor, stop, task })
     }
 }
 
 impl Bound {
     async fn close(self) {
         let _ = self.stop.send(true);
-        // The socket is closed when the task has ended.
+        // The socket is closed when the task has ended too.
         let _ = self.task.await;
     }
 }
@@ -163,6 +191,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// A socket that another process has bound. It listens already, and does not block.
+fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    TcpListener::from_std(socket.into())
+}
+
 // === the accept loop ===
 
 /// Accepts the connections of one listener.
@@ -173,15 +206,14 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(self, socket: TcpListener, mut stopped: watch::Receiver<bool>) {
-        let acceptor = Arc::new(self);
+    async fn run(self: Arc<Self>, mut socket: Pausable, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 biased;
                 () = wait_until_true(&mut stopped) => return,
                 accepted = socket.accept() => match accepted {
-                    Ok((stream, peer)) => acceptor.take(stream, peer),
-                    Err(error) => acceptor.rest_after(&error).await,
+                    Ok((stream, peer)) => self.take(stream, peer),
+                    Err(error) => self.rest_after(&error).await,
                 },
             }
         }
@@ -254,7 +286,13 @@ async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr)
     let info = ConnectionInfo::new(acceptor.key, scheme, peer, relayed, server_name, handle);
     let info = ConnectionInfo { identity, ..info };
     drop(snapshot);
+    converse(acceptor, io, info, limits).await;
+}
+
+/// Serves the requests of a connection.
+async fn converse(acceptor: Arc<Acceptor>, io: Transport, info: ConnectionInfo, limits: Limits) {
     let Ok(connection) = Connection::new(io, info, limits) else { return };
+    let shared = &acceptor.shared;
     // What comes back is a stream that Pingora will not use again.
     drop(shared.application.process_new(Box::new(connection), &shared.shutdown).await);
 }

@@ -1,0 +1,182 @@
+//! Hand-overs, as this process takes part in them: what the protocol asks of the data plane, and how a process begins and
+//! ends because of it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use controller_sync::sync::SyncRequest;
+use controller_sync::upgrade::message::Section;
+use controller_sync::upgrade::path::HandoffPath;
+use controller_sync::upgrade::{
+    DataPlane, HandoverMetrics, Incumbent, ListeningSocket, Retired, Successor, UpgradeConfig,
+};
+use gateway::{InheritedSockets, Listeners, Server};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::flags::HandoffFlags;
+
+/// The section with the hash of the model, as sixteen hexadecimal digits.
+const DIGEST: &str = "model-digest";
+
+/// The data plane of this process, as the protocol sees it.
+pub(crate) struct Plane {
+    listeners: Listeners,
+    requests: mpsc::Sender<SyncRequest>,
+}
+
+/// This process in hand-overs.
+pub(crate) struct Handover {
+    plane: Arc<Plane>,
+    config: UpgradeConfig,
+    path: HandoffPath,
+    metrics: HandoverMetrics,
+}
+
+impl Handover {
+    /// A process that takes part in hand-overs at a path.
+    pub(crate) fn new(
+        flags: &HandoffFlags,
+        path: &std::path::Path,
+        server: &Server,
+        requests: mpsc::Sender<SyncRequest>,
+    ) -> anyhow::Result<Self> {
+        let config = UpgradeConfig {
+            version: super::version::version().to_owned(),
+            limit: flags.handoff_timeout,
+            probation: flags.handoff_probation,
+            program: program()?,
+            arguments: std::env::args_os().skip(1).collect::<Vec<OsString>>(),
+        };
+        let plane = Arc::new(Plane { listeners: server.listeners().clone(), requests });
+        let metrics = HandoverMetrics::new(server.metrics().registry()).context("metrics")?;
+        Ok(Self { plane, config, path: HandoffPath::new(path), metrics })
+    }
+
+    /// Listens: with the sockets of the process that serves already, or, when there is none, with sockets of its own.
+    /// Returns where the next hand-over is taken.
+    pub(crate) async fn begin(
+        &self,
+        server: &Server,
+        leaving: watch::Receiver<bool>,
+    ) -> anyhow::Result<Option<UnixListener>> {
+        // Without resources nothing can be proved, so an incumbent is bothered when they are live. It may end meanwhile.
+        if self.path.connect().await?.is_some() {
+            tracing::info!("a gateway serves already: this one will take over from it");
+            server.published().await;
+            if let Some(channel) = self.path.connect().await? {
+                // What is adopted is not accepted from before the incumbent says so.
+                self.plane.listeners.pause();
+                let (plane, config) = (Arc::clone(&self.plane), self.config.clone());
+                let path = self.path.clone();
+                let successor = Successor::new(plane, config, self.metrics.clone(), path, channel, leaving);
+                return successor.take_over().await.context("no hand-over to this process");
+            }
+        }
+        listen(&self.plane.listeners).await?;
+        Ok(Some(self.path.prepare()?.show()?))
+    }
+
+    /// Takes hand-over connections until another process is the gateway; never ends without a socket.
+    pub(crate) async fn serve(
+        self,
+        listener: Option<UnixListener>,
+        requests: mpsc::Receiver<()>,
+        leaving: watch::Receiver<bool>,
+    ) -> Retired {
+        match listener {
+            Some(listener) => {
+                Incumbent::new(self.plane, self.config, self.metrics, requests, leaving).run(listener).await
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Binds everything that the flags and the first snapshot ask for.
+pub(crate) async fn listen(listeners: &Listeners) -> anyhow::Result<()> {
+    listeners.listen(InheritedSockets::new())?;
+    match listeners.first_bind().await.into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// Where the program of this process was when it started: after an update of the package, the new one is there.
+fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("find the program of this process")?;
+    if program.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
+        bail!("the program of this process is deleted already");
+    }
+    Ok(program)
+}
+
+// === impl Plane ===
+
+impl Plane {
+    async fn bound(&self) -> Result<(), String> {
+        match self.listeners.first_bind().await.into_iter().next() {
+            Some(error) => Err(error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl DataPlane for Plane {
+    async fn list(&self) -> io::Result<Vec<OwnedFd>> {
+        self.listeners.list().await
+    }
+
+    async fn pause(&self) {
+        self.listeners.pause();
+    }
+
+    async fn resume(&self) {
+        self.listeners.resume();
+    }
+
+    async fn retire(&self) {
+        self.listeners.close().await;
+    }
+
+    async fn state(&self, _with_resources: bool) -> Vec<Section> {
+        let digest = format!("{:016x}", self.digest().await);
+        vec![Section { name: DIGEST.to_owned(), bytes: digest.into_bytes().into() }]
+    }
+
+    async fn adopt(&self, sockets: Vec<ListeningSocket>, state: Vec<Section>) -> Result<(), String> {
+        let ours = format!("{:016x}", self.digest().await);
+        for section in state {
+            if section.name == DIGEST {
+                let is_same = *section.bytes == ours.as_bytes();
+                tracing::info!(model = ours, is_same, "the model, compared with that of the old process");
+            }
+        }
+        let n_sockets = sockets.len();
+        let inherited: InheritedSockets =
+            sockets.into_iter().map(|ListeningSocket { address, descriptor }| (address, descriptor)).collect();
+        if inherited.len() != n_sockets {
+            return Err("two sockets of one address".to_owned());
+        }
+        self.listeners.listen(inherited).map_err(|error| error.to_string())?;
+        self.bound().await
+    }
+
+    async fn prove(&self) -> Result<(), String> {
+        self.listeners.prove().await.map_err(|error| error.to_string())
+    }
+
+    async fn digest(&self) -> u64 {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.requests.send(SyncRequest::Digest(answer)).await;
+        answered.await.unwrap_or_default()
+    }
+}
+
+/// How long a process that is told to leave during a hand-over may take to say so to the other one.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
