@@ -100,6 +100,23 @@ impl Gateway {
     /// The same with a standard output of the test's own, such as one that nobody reads.
     #[must_use]
     pub fn spawn_with_output(output: Stdio, addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+        Self::launch(Self::run(addresses, manifests, flags), output, addresses)
+    }
+
+    /// The same with environment variables on top.
+    #[must_use]
+    pub fn spawn_with_environment(
+        environment: &[(&str, &str)],
+        addresses: Addresses,
+        manifests: &Path,
+        flags: &[&str],
+    ) -> Self {
+        let mut command = Self::run(addresses, manifests, flags);
+        command.envs(environment.iter().copied());
+        Self::launch(command, Stdio::piped(), addresses)
+    }
+
+    fn run(addresses: Addresses, manifests: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.arg("run").arg("--manifests").arg(manifests).args(addresses.flags());
         for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "20s")] {
@@ -108,7 +125,7 @@ impl Gateway {
             }
         }
         command.args(flags);
-        Self::launch(command, output, addresses)
+        command
     }
 
     /// The same as the child of `gateway supervise`.

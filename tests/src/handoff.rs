@@ -123,9 +123,10 @@ impl Place {
         wait::until("the hand-over socket is there", is_taken).await;
     }
 
-    /// The process that listens there.
+    /// The process that listens there, as soon as there is one.
     pub async fn pid(&self) -> u32 {
-        let stream = UnixStream::connect(self.socket()).await.unwrap();
+        let connect = async || UnixStream::connect(self.socket()).await.ok();
+        let stream = wait::until("somebody listens at the hand-over socket", connect).await;
         u32::try_from(stream.peer_cred().unwrap().pid().unwrap()).unwrap()
     }
 
