@@ -26,6 +26,7 @@ mod question;
 mod record;
 mod server;
 mod telemetry;
+mod tickets;
 mod tls;
 mod upstream;
 
@@ -36,3 +37,4 @@ pub use listener::{EndpointError, InheritedSockets, ListenError, Listeners, Proo
 pub use question::{Question, QuestionError};
 pub use server::{Server, ServerConfig, ServerError};
 pub use telemetry::{AccessLog, AccessLogFormat, Metrics, PodIdentity};
+pub use tickets::TicketKeys;

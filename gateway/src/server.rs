@@ -19,6 +19,7 @@ use crate::health::HealthChecks;
 use crate::listener::{ListenerManager, Listeners, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
+use crate::tickets::TicketKeys;
 use crate::tls::{TlsSetupError, fake_certificate};
 
 /// Idle connections to upstreams that are kept, over all of them.
@@ -71,6 +72,7 @@ pub struct Server {
     reconcile: Arc<Notify>,
     recheck: Arc<Notify>,
     listeners: Listeners,
+    ticket_keys: Arc<TicketKeys>,
 }
 
 impl Server {
@@ -111,7 +113,9 @@ impl Server {
         // Passwords are hashed beside the traffic: half of the processors is left to it.
         let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
         let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper);
+        let ticket_keys = Arc::new(TicketKeys::new().ok_or(ServerError::Randomness)?);
         let shared = Arc::new(Shared {
+            ticket_keys: Arc::clone(&ticket_keys),
             application: Arc::new(Application::new(proxy(gateway, threads), Arc::clone(&live))),
             live,
             connections: Arc::clone(&connections),
@@ -140,6 +144,7 @@ impl Server {
             reconcile,
             recheck,
             listeners,
+            ticket_keys,
         })
     }
 
@@ -166,6 +171,12 @@ impl Server {
     #[must_use]
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
+    }
+
+    /// What TLS session tickets are sealed by.
+    #[must_use]
+    pub fn ticket_keys(&self) -> &Arc<TicketKeys> {
+        &self.ticket_keys
     }
 
     /// Where others register what they count.

@@ -22,6 +22,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_certificate::{AnyClientCertificate, ClientIdentity};
+use crate::tickets::{ListenerTickets, TicketKeys};
 
 /// The name in the certificate that stands in for a missing one, so that whoever sees it knows what is wrong.
 pub(crate) const FAKE_CERTIFICATE_NAME: &str = "Penstock Fake Certificate";
@@ -97,11 +98,12 @@ impl TlsTerminator {
         live: Arc<LiveRouting>,
         listener: ListenerKey,
         fake: Arc<CertifiedKey>,
+        tickets: Arc<TicketKeys>,
     ) -> Result<Self, TlsSetupError> {
         let settings = live.pin().settings().tls.clone();
         let resolver = Arc::new(CertificateResolver { live, listener, fake });
         let sessions = ServerSessionMemoryCache::new(RESUMABLE_SESSIONS);
-        let tickets = rustls::crypto::ring::Ticketer::new()?;
+        let tickets: Arc<dyn ProducesTickets> = Arc::new(ListenerTickets::new(tickets, listener));
         let configs = Configs::new(settings, &resolver, &sessions, &tickets)?;
         Ok(Self { resolver, sessions, tickets, configs: ArcSwap::from_pointee(configs) })
     }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use http::Response;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::HandshakeKind;
+use rustls::pki_types::ServerName;
 use tests::certificate::Certificate;
+use tests::client::insecure_config_of;
 use tests::gateway::{Addresses, binary};
 use tests::handoff::{OTHER_VERSION, Place, VERSION};
 use tests::load::{Kind, Lane, Load, Outcome};
@@ -20,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// A gateway that can be upgraded, with an upstream that answers `/held` when it is released.
 struct Fixture {
@@ -218,6 +222,33 @@ async fn what_is_under_way_ends_on_the_old_process() {
     assert_eq!(over_http1.await.unwrap().unwrap().text(), "/held");
     assert_eq!(over_http2.await.unwrap().unwrap().text(), "/held");
     assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_tls_session_is_resumed_with_the_next_process() {
+    let fixture = Fixture::start(&["--configmap=default/settings"]).await;
+    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  \
+                    ssl-session-tickets: \"true\"\n  ssl-session-cache: \"false\"\n  ssl-protocols: TLSv1.2 TLSv1.3\n";
+    fixture.manifests.write("settings.yaml", settings);
+    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
+        let config = Arc::new(insecure_config_of(versions).0);
+        let shake = async || {
+            let name = ServerName::try_from("a.test").unwrap();
+            let stream = TcpStream::connect(fixture.gateway.addresses().https).await.unwrap();
+            let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.unwrap();
+            // Tickets of TLS 1.3 come after the handshake.
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            stream.get_ref().1.handshake_kind().unwrap()
+        };
+        // The settings are live when a session is resumed.
+        wait::until("tickets are given", async || (shake().await == HandshakeKind::Resumed).then_some(())).await;
+        let upgraded = fixture.place.upgrade(None).await;
+        assert_eq!(upgraded.status.code(), Some(0), "{}", said(&upgraded));
+        assert_eq!(shake().await, HandshakeKind::Resumed);
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
 use crate::connections::Connections;
 use crate::proxy_header;
 use crate::telemetry::Metrics;
+use crate::tickets::TicketKeys;
 use crate::tls::{HandshakeError, TlsSetupError, TlsTerminator};
 use pausable::{EXHAUSTION_PAUSE, Pausable};
 
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub shutdown: ShutdownWatch,
     /// What is presented where there is no certificate.
     pub fake_certificate: Arc<CertifiedKey>,
+    /// What session tickets are sealed by.
+    pub ticket_keys: Arc<TicketKeys>,
     /// How many connections may be open at a time.
     pub max_connections: usize,
 }
@@ -154,7 +157,8 @@ impl ListenerManager {
             Protocol::Http => None,
             Protocol::Tls => {
                 let fake = Arc::clone(&self.shared.fake_certificate);
-                Some(Arc::new(TlsTerminator::new(Arc::clone(&self.shared.live), key, fake)?))
+                let tickets = Arc::clone(&self.shared.ticket_keys);
+                Some(Arc::new(TlsTerminator::new(Arc::clone(&self.shared.live), key, fake, tickets)?))
             }
             Protocol::Tcp(_) | Protocol::Udp(_) => return Err(ListenError::Protocol(key)),
         };

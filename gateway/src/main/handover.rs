@@ -15,7 +15,7 @@ use controller_sync::upgrade::path::HandoffPath;
 use controller_sync::upgrade::{
     DataPlane, HandoverMetrics, Incumbent, ListeningSocket, Retired, Successor, UpgradeConfig,
 };
-use gateway::{InheritedSockets, Listeners, Server};
+use gateway::{InheritedSockets, Listeners, Server, TicketKeys};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -23,10 +23,13 @@ use super::flags::HandoffFlags;
 
 /// The section with the hash of the model, as sixteen hexadecimal digits.
 const DIGEST: &str = "model-digest";
+/// The section with the keys of TLS session tickets, in the form of `TicketKeys`.
+const TICKETS: &str = "tls-ticket-keys-1";
 
 /// The data plane of this process, as the protocol sees it.
 pub(crate) struct Plane {
     listeners: Listeners,
+    ticket_keys: Arc<TicketKeys>,
     requests: mpsc::Sender<SyncRequest>,
 }
 
@@ -53,7 +56,8 @@ impl Handover {
             program: program()?,
             arguments: std::env::args_os().skip(1).collect::<Vec<OsString>>(),
         };
-        let plane = Arc::new(Plane { listeners: server.listeners().clone(), requests });
+        let (listeners, ticket_keys) = (server.listeners().clone(), Arc::clone(server.ticket_keys()));
+        let plane = Arc::new(Plane { listeners, ticket_keys, requests });
         let metrics = HandoverMetrics::new(server.metrics().registry()).context("metrics")?;
         Ok(Self { plane, config, path: HandoffPath::new(path), metrics })
     }
@@ -146,15 +150,25 @@ impl DataPlane for Plane {
 
     async fn state(&self, _with_resources: bool) -> Vec<Section> {
         let digest = format!("{:016x}", self.digest().await);
-        vec![Section { name: DIGEST.to_owned(), bytes: digest.into_bytes().into() }]
+        vec![
+            Section { name: DIGEST.to_owned(), bytes: digest.into_bytes().into() },
+            Section { name: TICKETS.to_owned(), bytes: self.ticket_keys.export() },
+        ]
     }
 
     async fn adopt(&self, sockets: Vec<ListeningSocket>, state: Vec<Section>) -> Result<(), String> {
         let ours = format!("{:016x}", self.digest().await);
-        for section in state {
-            if section.name == DIGEST {
-                let is_same = *section.bytes == ours.as_bytes();
-                tracing::info!(model = ours, is_same, "the model, compared with that of the old process");
+        for Section { name, bytes } in state {
+            match name.as_str() {
+                DIGEST => {
+                    let is_same = *bytes == ours.as_bytes();
+                    tracing::info!(model = ours, is_same, "the model, compared with that of the old process");
+                }
+                TICKETS if !self.ticket_keys.import(&bytes) => {
+                    tracing::warn!("the ticket keys of the old process are in an unknown form");
+                }
+                TICKETS => {}
+                _ => tracing::debug!(name, "a part of the state is skipped"),
             }
         }
         let n_sockets = sockets.len();
