@@ -20,6 +20,9 @@ use crate::upstream::{self, Choice, InFlight, Seat, SetCookie};
 /// Marks the error of a request for which there is no endpoint.
 pub(crate) const NO_ENDPOINTS: ErrorType = ErrorType::Custom("no endpoints");
 
+/// Marks the error of a request whose upstream nobody could vouch for.
+pub(crate) const NO_TRUST: ErrorType = ErrorType::Custom("no trust");
+
 /// How far an attempt got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -75,7 +78,10 @@ pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<
         upstream::pay_in(&route.backend);
     }
     let protocol = upstream::protocol(policy, route.backend.state().protocol, client.scheme);
-    let peer = upstream::peer(&endpoint, protocol, policy, snapshot.settings());
+    let mut peer = upstream::peer(&endpoint, protocol, policy, snapshot.settings());
+    if upstream::prepare_trust(rule, &mut peer).is_err() {
+        return Error::e_explain(NO_TRUST, "nobody to vouch for the upstream");
+    }
     route.in_flight = Some(InFlight::begin(&endpoint));
     route.endpoint = Some(endpoint);
     route.attempt_began = now;

@@ -15,7 +15,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use routing::LiveRouting;
 
 use crate::answer;
-use crate::attempts::{self, NO_ENDPOINTS, Progress};
+use crate::attempts::{self, NO_ENDPOINTS, NO_TRUST, Progress};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper};
@@ -229,6 +229,7 @@ impl ProxyHttp for Gateway {
         let failure = match (refusal, error.etype()) {
             (Some(refusal), _) => refusal.failure,
             (None, kind) if *kind == NO_ENDPOINTS => Failure::NoEndpoints,
+            (None, kind) if *kind == NO_TRUST => Failure::Denied,
             (None, kind) if *kind == filter::BODY_TOO_LARGE => Failure::BodyTooLarge,
             (None, kind) if *kind == filter::RESPONSE_HEAD_TOO_LARGE => Failure::UpstreamHeadTooLarge,
             (None, _) => Failure::of_error(error),

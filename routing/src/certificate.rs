@@ -12,6 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::host::{HostPattern, WildcardDepth};
+use crate::slot::Slot;
 
 /// The largest PEM text that is looked at, in bytes: a Secret cannot hold more than 1 MiB.
 const MAX_PEM: usize = 1 << 20;
@@ -49,6 +50,10 @@ pub struct CertificateNames {
 pub struct Certificate {
     /// What rustls presents and signs with.
     pub key: Arc<CertifiedKey>,
+    /// The key once more, for those who sign by themselves.
+    private_key: PrivateKeyDer<'static>,
+    /// Room for what the data plane derives from it.
+    pub slot: Slot,
     /// The names that it is for.
     pub names: CertificateNames,
     /// End of validity, in seconds since 1970.
@@ -81,6 +86,7 @@ impl Certificate {
         let leaf = chain.first().ok_or_else(|| CertificateError::Chain("no CERTIFICATE block".to_owned()))?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| CertificateError::Key(error.to_string()))?;
         let fields = LeafFields::read(leaf)?;
+        let private_key = key.clone_key();
         let key = provider()
             .key_provider
             .load_private_key(key)
@@ -98,6 +104,8 @@ impl Certificate {
         } = fields;
         Ok(Self {
             key: Arc::new(key),
+            private_key,
+            slot: Slot::default(),
             names,
             not_after,
             fingerprint,
@@ -106,6 +114,12 @@ impl Certificate {
             issuer_common_name,
             public_key_algorithm,
         })
+    }
+
+    /// The private key, in the form that it was written in.
+    #[must_use]
+    pub fn private_key(&self) -> &[u8] {
+        self.private_key.secret_der()
     }
 }
 

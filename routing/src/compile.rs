@@ -4,6 +4,7 @@ mod client_tls;
 mod cors;
 mod external;
 mod guard;
+mod upstream_tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use client_tls::CompiledClientTls;
 pub use cors::CompiledCors;
 pub use external::{CompiledExternalAuth, Question};
 pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
+pub use upstream_tls::{CompiledUpstreamTls, UpstreamTrust};
 
 use crate::authority::Authority;
 use crate::certificate::Certificate;
@@ -109,6 +111,8 @@ pub struct CompiledRule {
     pub canary: Option<Arc<Backend>>,
     /// What the clients of its host must show.
     pub client_tls: Option<Arc<CompiledClientTls>>,
+    /// What connections to its upstreams are made with, beside the defaults.
+    pub upstream_tls: Option<Box<CompiledUpstreamTls>>,
     /// What a request must get past before it goes on.
     pub guards: Option<Box<CompiledGuards>>,
     /// What answers to other origins are marked with.
@@ -278,6 +282,7 @@ impl CompiledRule {
         let filters = Arc::clone(&rule.filters);
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(rule, guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
+        let upstream_tls = CompiledUpstreamTls::compile(&rule.upstream.tls, linker).map(Box::new);
         Self {
             rule: Arc::clone(rule),
             filters,
@@ -285,6 +290,7 @@ impl CompiledRule {
             fallback,
             canary,
             client_tls: client_tls.map(Arc::clone),
+            upstream_tls,
             guards,
             cors,
             slot: Slot::default(),
@@ -331,6 +337,7 @@ mod tests {
             fallback: None,
             canary: None,
             client_tls: None,
+            upstream_tls: None,
             guards: None,
             cors: None,
             slot,

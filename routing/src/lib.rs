@@ -36,7 +36,7 @@ pub use authority::{Authority, AuthorityError, Judgement};
 pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{
     CompiledBasicAuth, CompiledClientTls, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits,
-    CompiledRoute, CompiledRule, Conditions, Question, Target,
+    CompiledRoute, CompiledRule, CompiledUpstreamTls, Conditions, Question, Target, UpstreamTrust,
 };
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};

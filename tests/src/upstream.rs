@@ -87,7 +87,12 @@ impl Upstream {
 
     /// The same over TLS, HTTP/2 by ALPN.
     pub async fn echo_tls(name: &str, certificate: &Certificate) -> Self {
-        Self::start(Some(acceptor(certificate)), echo(name)).await
+        Self::start(Some(acceptor(certificate, None)), echo(name)).await
+    }
+
+    /// The same, for clients only for whom an authority (PEM) vouches.
+    pub async fn echo_mutual_tls(name: &str, certificate: &Certificate, authority: &str) -> Self {
+        Self::start(Some(acceptor(certificate, Some(authority))), echo(name)).await
     }
 
     /// A server with answers of the test's own.
@@ -201,18 +206,25 @@ where
     }
 }
 
-fn acceptor(certificate: &Certificate) -> TlsAcceptor {
+fn acceptor(certificate: &Certificate, clients: Option<&str>) -> TlsAcceptor {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::server::WebPkiClientVerifier;
     let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use routing::HostPattern;
-use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsRef, PortRef};
+use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsRef, PortRef, UpstreamTls};
 
 use crate::ingress::{Ingress, IngressBackend};
 use crate::resources::NamespacedName;
@@ -41,7 +41,7 @@ impl Index {
         ingress.hosts().for_each(|host| self.hosts.add(host.clone(), &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.add(alias.clone(), &key));
         backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
-        certificate_refs(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
+        used_certificates(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.add(users, &key));
         authority_refs(ingress).for_each(|authority| self.authorities.add(authority, &key));
     }
@@ -56,7 +56,7 @@ impl Index {
         ingress.hosts().for_each(|host| self.hosts.remove(host, &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.remove(alias, &key));
         backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
-        certificate_refs(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
+        used_certificates(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.remove(&users, &key));
         authority_refs(ingress).for_each(|authority| self.authorities.remove(&authority, &key));
     }
@@ -162,7 +162,17 @@ pub(crate) fn fallback_ref(ingress: &Ingress) -> Option<BackendRef> {
     })
 }
 
-/// The Secrets that an Ingress refers to.
+/// The Secrets whose certificates an Ingress has shown to somebody.
+pub(crate) fn used_certificates(ingress: &Ingress) -> impl Iterator<Item = CertificateRef> {
+    certificate_refs(ingress).chain(upstream_tls(ingress).secret)
+}
+
+/// TLS of an Ingress towards its upstreams; what cannot be had is none.
+pub(crate) fn upstream_tls(ingress: &Ingress) -> UpstreamTls {
+    ingress.annotations.upstream_tls.resolve(&ingress.meta.namespace).unwrap_or_default()
+}
+
+/// The Secrets whose certificates clients of an Ingress see.
 pub(crate) fn certificate_refs(ingress: &Ingress) -> impl Iterator<Item = CertificateRef> {
     ingress
         .tls
@@ -180,7 +190,7 @@ pub(crate) fn credentials_ref(ingress: &Ingress) -> Option<CredentialsRef> {
 /// The authorities that an Ingress refers to.
 pub(crate) fn authority_refs(ingress: &Ingress) -> impl Iterator<Item = AuthorityRef> {
     let clients = ingress.annotations.client_tls.resolve(&ingress.meta.namespace).ok().flatten();
-    clients.map(|clients| clients.authority).into_iter()
+    clients.map(|clients| clients.authority).into_iter().chain(upstream_tls(ingress).authority())
 }
 
 // === impl Relation ===

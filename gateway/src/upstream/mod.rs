@@ -7,11 +7,13 @@ mod outlier;
 mod peer;
 mod select;
 mod session;
+mod trust;
 
 pub(crate) use endpoint::InFlight;
 pub(crate) use peer::{peer, protocol};
 pub(crate) use select::{Choice, select};
 pub(crate) use session::{Seat, SetCookie, seat};
+pub(crate) use trust::prepare as prepare_trust;
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ mod listener;
 mod retries;
 mod rule;
 mod sizes;
+mod upstream_tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,9 +45,10 @@ pub use listener::{Host, HostKey, HostTls, Listener, ListenerKey, Protocol, Stre
 pub use retries::{Retries, RetryCondition, RetryConditions};
 pub use rule::{
     CertificateRef, LoggedRequests, Order, Origin, Rank, Route, RouteMatch, Rule, Timeouts, UpstreamPolicy,
-    UpstreamProtocol, UpstreamTls, WeightedBackend,
+    UpstreamProtocol, WeightedBackend,
 };
 pub use sizes::SizeLimits;
+pub use upstream_tls::{ServerVerification, UpstreamTls};
 
 use crate::authority::Authority;
 use crate::certificate::Certificate;

@@ -15,6 +15,7 @@ use super::filter::Filter;
 use super::guard::Guards;
 use super::retries::Retries;
 use super::sizes::SizeLimits;
+use super::upstream_tls::UpstreamTls;
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::path::PathMatch;
 
@@ -190,13 +191,6 @@ pub enum UpstreamProtocol {
     /// HTTP/2 over TLS, for gRPC.
     #[serde(rename = "H2")]
     H2,
-}
-
-/// TLS towards the upstream. The default verifies nothing, as ingress-nginx's does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct UpstreamTls {
-    /// The name to send as SNI; `None` sends none.
-    pub server_name: Option<Box<str>>,
 }
 
 /// How long things may take. Every limit is there: nothing waits for ever.

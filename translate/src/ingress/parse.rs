@@ -71,7 +71,9 @@ fn deny_what_cannot_be_had(
     meta: &Meta,
     problems: &mut Problems,
 ) -> Arc<Annotations> {
-    if let Err(why) = annotations.basic.resolve(&meta.namespace) {
+    let basic = annotations.basic.resolve(&meta.namespace).err();
+    let upstream_tls = annotations.upstream_tls.resolve(&meta.namespace).err();
+    for why in basic.into_iter().chain(upstream_tls) {
         let message = format_args!("annotation {why}; the paths of this Ingress answer 503").to_string();
         problems.warnings.push(Problem::error(Reason::Denied, "metadata.annotations", message));
         Arc::make_mut(&mut annotations).denials.push(why.into());

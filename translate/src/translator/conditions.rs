@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef};
+use routing::model::{BackendRef, CertificateRef, ServerVerification};
 
 use super::Translator;
 use super::affected::Affected;
 use crate::class::ClassDecision;
-use crate::index::{authority_refs, backend_refs, credentials_ref};
+use crate::index::{backend_refs, credentials_ref, upstream_tls};
 use crate::ingress::Ingress;
 use crate::problem::{Problem, Reason};
 use crate::resources::{Kind, NamespacedName, ObjectKey};
@@ -147,12 +147,19 @@ impl Translator {
     }
 
     fn authority_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
-        for reference in authority_refs(ingress) {
+        let clients = ingress.annotations.client_tls.resolve(&ingress.meta.namespace).ok().flatten();
+        let clients = clients.map(|clients| ("auth-tls-secret", "hosts", clients.authority));
+        let tls = upstream_tls(ingress);
+        let shows_itself = tls.secret.as_ref().is_some_and(|secret| self.store.certificate(secret).is_some());
+        let needs_authority = tls.verification == ServerVerification::Authority || !shows_itself;
+        let upstreams = tls.authority().filter(|_| needs_authority);
+        let upstreams = upstreams.map(|authority| ("proxy-ssl-secret", "paths", authority));
+        for (annotation, whose, reference) in clients.into_iter().chain(upstreams) {
             let Err(why) = self.store.authority(&reference) else { continue };
             let name = NamespacedName { namespace: reference.namespace.clone(), name: reference.name.clone() };
             let why = self.refusal(&name, Kind::Secret).unwrap_or(why);
-            let message = format_args!("{why}; the hosts of this Ingress answer 503").to_string();
-            problems.push(Problem::error(Reason::Denied, "metadata.annotations[auth-tls-secret]", message));
+            let message = format_args!("{why}; the {whose} of this Ingress answer 503").to_string();
+            problems.push(Problem::error(Reason::Denied, format!("metadata.annotations[{annotation}]"), message));
         }
     }
 

@@ -13,6 +13,7 @@ mod limits;
 mod proxying;
 mod sizes;
 mod table;
+mod upstream_tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub(crate) use proxying::{conditions, optional_timeout};
 pub use sizes::SizeAnnotations;
 pub(crate) use sizes::{body_size, buffer_size};
 pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
+pub use upstream_tls::UpstreamTlsAnnotations;
 pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, duration, is_url};
 
@@ -76,6 +78,8 @@ pub struct Annotations {
     pub affinity: AffinityAnnotations,
     /// How long an upstream may take, and what happens when it fails.
     pub proxying: ProxyingAnnotations,
+    /// TLS towards upstreams.
+    pub upstream_tls: UpstreamTlsAnnotations,
     /// `penstock.dev/health-check`.
     pub health_check: Option<Arc<HealthCheck>>,
     /// `service-upstream`; `None` leaves it to the settings.

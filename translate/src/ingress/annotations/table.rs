@@ -9,6 +9,7 @@ use routing::model::HealthCheck;
 use super::value::{self, ValueError};
 use super::{
     Annotations, access, affinity, balance, basic, canary, client_tls, cors, external, limits, proxying, sizes,
+    upstream_tls,
 };
 use crate::health;
 use crate::problem::{Problem, Reason};
@@ -43,8 +44,6 @@ pub enum When {
     Set,
     /// A true boolean.
     True,
-    /// `on`, and whatever else is not `off`.
-    On,
 }
 
 /// Spellings that ingress-nginx still accepts.
@@ -115,13 +114,13 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("fastcgi-params-configmap", Warns("has no effect yet")),
     row("custom-headers", Done(|v, a| store(&mut a.custom_headers, value::config_map_name(v).map(Some)))),
     // TLS to the upstream.
-    row("proxy-ssl-secret", Denies(When::Set, "certificates towards upstreams are not supported yet")),
-    row("proxy-ssl-verify", Denies(When::On, "certificates of upstreams are not verified yet")),
-    row("proxy-ssl-verify-depth", Warns("has no effect yet")),
-    row("proxy-ssl-name", Warns("has no effect yet")),
-    row("proxy-ssl-server-name", Warns("has no effect yet")),
-    row("proxy-ssl-ciphers", Warns("has no effect yet")),
-    row("proxy-ssl-protocols", Warns("has no effect yet")),
+    row("proxy-ssl-secret", Done(|v, a| store(&mut a.upstream_tls.secret, value::object_name(v).map(Some)))),
+    row("proxy-ssl-verify", Done(|v, a| store(&mut a.upstream_tls.verification, upstream_tls::verification(v)))),
+    row("proxy-ssl-verify-depth", Warns("has no effect: up to six certificates may stand in between")),
+    row("proxy-ssl-name", Done(|v, a| store(&mut a.upstream_tls.name, upstream_tls::name(v).map(Some)))),
+    row("proxy-ssl-server-name", Done(|v, a| store(&mut a.upstream_tls.sends_name, sizes::switch(v)))),
+    row("proxy-ssl-ciphers", Warns("has no effect: the TLS library has no weak cipher suites")),
+    row("proxy-ssl-protocols", Warns("has no effect: TLS 1.2 and 1.3 are spoken")),
     // Client TLS.
     row("ssl-passthrough", Denies(When::True, "TLS is not passed through yet")),
     row("ssl-ciphers", Warns("has no effect yet")),
@@ -293,7 +292,6 @@ impl When {
         match self {
             Self::Set => Ok(true),
             Self::True => value::boolean(text),
-            Self::On => Ok(text.trim() != "off"),
         }
     }
 }

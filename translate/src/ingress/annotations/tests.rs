@@ -361,14 +361,24 @@ const DONE: &[Works] = &[
         // CVE-2025-1097 came in here.
         refused: &["client", "O=x", "cn=client", "CN=(", "CN=a)|(b", "CN=a ) { return 200; } #", "CN=a;", "CN=a\"b"],
     },
+    Works {
+        name: "proxy-ssl-secret",
+        accepted: &["default/ca", "ca"],
+        refused: &["/ca", "default/", "a/b/c", "Ca", "../x"],
+    },
+    Works { name: "proxy-ssl-verify", accepted: &["on", "off"], refused: NO_SWITCHES },
+    Works {
+        name: "proxy-ssl-name",
+        accepted: &["web.example.com", "web", "10.0.0.1"],
+        refused: &["*.example.com", "a b", "$host", "a..b", "https://web", "web:443"],
+    },
+    Works { name: "proxy-ssl-server-name", accepted: &["on", "off"], refused: NO_SWITCHES },
     Works { name: "satisfy", accepted: &["any", "all"], refused: &["Any", "none", "any,all", "any ", "true"] },
     Works { name: "allowlist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
     Works { name: "denylist-source-range", accepted: NETWORKS, refused: NO_NETWORKS },
 ];
 
 const DENIES: &[Restricts] = &[
-    Restricts { name: "proxy-ssl-secret", activating: "default/ca", idle: &["", " "] },
-    Restricts { name: "proxy-ssl-verify", activating: "on", idle: &["off", ""] },
     Restricts { name: "ssl-passthrough", activating: "true", idle: &["false", "0", ""] },
     Restricts { name: "enable-modsecurity", activating: "true", idle: &["false", ""] },
     Restricts { name: "enable-owasp-core-rules", activating: "True", idle: &["f", ""] },
@@ -397,8 +407,6 @@ const WARNS: &[&str] = &[
     "fastcgi-index",
     "fastcgi-params-configmap",
     "proxy-ssl-verify-depth",
-    "proxy-ssl-name",
-    "proxy-ssl-server-name",
     "proxy-ssl-ciphers",
     "proxy-ssl-protocols",
     "ssl-ciphers",

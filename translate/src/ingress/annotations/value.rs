@@ -103,6 +103,9 @@ pub enum ValueError {
     /// Not what the subject of a certificate must match.
     #[error("{0:?} does not begin with CN=")]
     Subject(String),
+    /// Not a name that a server has.
+    #[error("{0:?} is not the name of one server")]
+    ServerName(String),
     /// The same key for every request.
     #[error("{0:?} has no variable: one answer would hold for every client")]
     CacheKey(String),

@@ -50,7 +50,7 @@ pub(super) fn rule(
         fallback: fallback_ref(ingress),
         logged: ingress.annotations.logged.unwrap_or_default(),
         sizes: sizes(&ingress.annotations.sizes, survey.defaults),
-        upstream: upstream(&ingress.annotations, &survey.defaults.upstream),
+        upstream: upstream(ingress, &survey.defaults.upstream),
     })
 }
 
