@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use routing::model::{BackendModel, BackendRef, EndpointAddress};
-use routing::{Delta, LiveRouting, Publisher};
+use routing::{Delta, Endpoint, LiveRouting, Publisher};
 use tokio::sync::{mpsc, oneshot};
 use translate::{Config, Translator};
 
@@ -24,6 +24,8 @@ pub enum SyncRequest {
     Dump(oneshot::Sender<String>),
     /// The hash of the model.
     Digest(oneshot::Sender<u64>),
+    /// The endpoints of all backends.
+    Endpoints(oneshot::Sender<Vec<Arc<Endpoint>>>),
 }
 
 /// Translates what sources tell, and publishes what it amounts to.
@@ -97,6 +99,7 @@ impl Sync {
         match request {
             SyncRequest::Dump(answer) => drop(answer.send(serde_json::to_string_pretty(model).unwrap_or_default())),
             SyncRequest::Digest(answer) => drop(answer.send(model.digest())),
+            SyncRequest::Endpoints(answer) => drop(answer.send(self.publisher.endpoints())),
         }
     }
 

@@ -38,3 +38,4 @@ pub use question::{Question, QuestionError};
 pub use server::{Server, ServerConfig, ServerError};
 pub use telemetry::{AccessLog, AccessLogFormat, Metrics, PodIdentity};
 pub use tickets::TicketKeys;
+pub use upstream::{export_endpoints, import_endpoints};

@@ -109,6 +109,12 @@ impl Publisher {
         &self.model
     }
 
+    /// The endpoints that are known, each once.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.endpoints.known.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Makes a change live. Only the hosts in it are compiled; endpoints and certificates are swapped in place.
     pub fn publish(&mut self, delta: &Delta) -> Published {
         self.model.apply(delta);

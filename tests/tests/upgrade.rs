@@ -106,6 +106,22 @@ fn assert_none_lost(outcomes: &[Outcome]) {
     assert!(lost.is_empty(), "{} of {} lost: {:?}", lost.len(), outcomes.len(), lost.first());
 }
 
+/// What the tests below rely on: a restart without a hand-over is seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_load_sees_a_gap() {
+    let fixture = Fixture::start(&[]).await;
+    let load = fixture.load();
+    load.wait_for(200).await;
+    fixture.gateway.signal(Signal::KILL);
+    fixture.gateway.wait_for_exit().await;
+    let next = Gateway::spawn(fixture.gateway.addresses(), fixture.manifests.path(), &[&fixture.place.flag()]);
+    next.wait_until_ready().await;
+    load.wait_for(200).await;
+    let outcomes = load.stop().await;
+    let n_lost = outcomes.iter().filter(|outcome| outcome.summary() != "200").count();
+    assert!(n_lost > 0, "{} requests, none of them lost", outcomes.len());
+}
+
 fn descriptors_and_threads(pid: u32) -> (usize, usize) {
     let count = |name: &str| std::fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count();
     (count("fd"), count("task"))
@@ -217,6 +233,7 @@ async fn what_is_under_way_ends_on_the_old_process() {
     let mut answer = String::new();
     half.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("/upload"), "{answer}");
+    fixture.gateway.wait_for_log(&["endpoints that the old process has learnt about", "n_known=1"]).await;
     assert!(fixture.gateway.exit_status().is_none(), "it waits for what is held");
     fixture.released.add_permits(2);
     assert_eq!(over_http1.await.unwrap().unwrap().text(), "/held");

@@ -16,6 +16,7 @@ use controller_sync::upgrade::{
     DataPlane, HandoverMetrics, Incumbent, ListeningSocket, Retired, Successor, UpgradeConfig,
 };
 use gateway::{InheritedSockets, Listeners, Server, TicketKeys};
+use routing::Endpoint;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -25,6 +26,8 @@ use super::flags::HandoffFlags;
 const DIGEST: &str = "model-digest";
 /// The section with the keys of TLS session tickets, in the form of `TicketKeys`.
 const TICKETS: &str = "tls-ticket-keys-1";
+/// The section with what was learnt about endpoints.
+const ENDPOINTS: &str = "endpoints-1";
 
 /// The data plane of this process, as the protocol sees it.
 pub(crate) struct Plane {
@@ -129,6 +132,39 @@ impl Plane {
             None => Ok(()),
         }
     }
+
+    /// Goes on with a part of the state. One in another form is done without.
+    async fn take(&self, Section { name, bytes }: Section) {
+        let is_understood = match name.as_str() {
+            DIGEST => {
+                let ours = format!("{:016x}", self.digest().await);
+                let is_same = *bytes == ours.as_bytes();
+                tracing::info!(model = ours, is_same, "the model, compared with that of the old process");
+                true
+            }
+            TICKETS => self.ticket_keys.import(&bytes),
+            ENDPOINTS => {
+                let n_known = gateway::import_endpoints(&self.endpoints().await, &bytes);
+                tracing::info!(n_known, "endpoints that the old process has learnt about");
+                n_known.is_some()
+            }
+            _ => false,
+        };
+        if !is_understood {
+            tracing::warn!(name, "a part of the old process's state is in an unknown form");
+        }
+    }
+
+    async fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.ask(SyncRequest::Endpoints).await.unwrap_or_default()
+    }
+
+    /// Asks the sync loop; `None` when it has ended.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> SyncRequest) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        answered.await.ok()
+    }
 }
 
 impl DataPlane for Plane {
@@ -153,23 +189,13 @@ impl DataPlane for Plane {
         vec![
             Section { name: DIGEST.to_owned(), bytes: digest.into_bytes().into() },
             Section { name: TICKETS.to_owned(), bytes: self.ticket_keys.export() },
+            Section { name: ENDPOINTS.to_owned(), bytes: gateway::export_endpoints(&self.endpoints().await).into() },
         ]
     }
 
     async fn adopt(&self, sockets: Vec<ListeningSocket>, state: Vec<Section>) -> Result<(), String> {
-        let ours = format!("{:016x}", self.digest().await);
-        for Section { name, bytes } in state {
-            match name.as_str() {
-                DIGEST => {
-                    let is_same = *bytes == ours.as_bytes();
-                    tracing::info!(model = ours, is_same, "the model, compared with that of the old process");
-                }
-                TICKETS if !self.ticket_keys.import(&bytes) => {
-                    tracing::warn!("the ticket keys of the old process are in an unknown form");
-                }
-                TICKETS => {}
-                _ => tracing::debug!(name, "a part of the state is skipped"),
-            }
+        for section in state {
+            self.take(section).await;
         }
         let n_sockets = sockets.len();
         let inherited: InheritedSockets =
@@ -186,9 +212,7 @@ impl DataPlane for Plane {
     }
 
     async fn digest(&self) -> u64 {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.requests.send(SyncRequest::Digest(answer)).await;
-        answered.await.unwrap_or_default()
+        self.ask(SyncRequest::Digest).await.unwrap_or_default()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::memory::LatencyMemory;
+
 /// After this time an old answer counts 1/e of a new one (`DECAY_TIME` of ingress-nginx's `ewma`).
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,22 @@ impl Latency {
     pub(super) fn average(&self) -> Option<f32> {
         let packed = self.0.load(Ordering::Relaxed);
         (packed != 0).then(|| unpack(packed).0)
+    }
+
+    /// What another process would go on with.
+    pub(super) fn export(&self, now: Duration) -> Option<LatencyMemory> {
+        let packed = self.0.load(Ordering::Relaxed);
+        let (average, last) = unpack(packed);
+        let age = Duration::from_millis(u64::from(millis(now).wrapping_sub(last)));
+        (packed != 0).then_some(LatencyMemory { average, age })
+    }
+
+    /// Goes on with what another process has learnt.
+    pub(super) fn import(&self, LatencyMemory { average, age }: LatencyMemory, now: Duration) {
+        // An average that no answers have would choose endpoints by chance, or never.
+        if average.is_finite() && average >= 0.0 {
+            self.0.store(pack(average, millis(now).wrapping_sub(millis(age)).max(1)), Ordering::Relaxed);
+        }
     }
 }
 

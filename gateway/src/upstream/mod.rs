@@ -3,6 +3,7 @@
 mod budget;
 mod endpoint;
 mod latency;
+mod memory;
 mod outlier;
 mod peer;
 mod select;
@@ -10,6 +11,7 @@ mod session;
 mod trust;
 
 pub(crate) use endpoint::InFlight;
+pub use memory::{export_endpoints, import_endpoints};
 pub(crate) use peer::{peer, protocol};
 pub(crate) use select::{Choice, select};
 pub(crate) use session::{Seat, SetCookie, seat};

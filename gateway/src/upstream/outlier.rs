@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::endpoint::micros;
+use super::memory::FailureMemory;
 
 /// Failures without a success in between after which an endpoint is ejected.
 const THRESHOLD: u32 = 5;
@@ -70,6 +71,26 @@ impl Outlier {
         // The first failure after its return is one too many again.
         self.n_failures.store(THRESHOLD - 1, Ordering::Relaxed);
         Some(until)
+    }
+
+    /// What another process would go on with.
+    pub(super) fn export(&self, now: Duration) -> FailureMemory {
+        FailureMemory {
+            n_failures: self.n_failures.load(Ordering::Relaxed),
+            n_ejections: self.n_ejections.load(Ordering::Relaxed),
+            ejected_for: self.back_since().saturating_sub(now),
+        }
+    }
+
+    /// Goes on with what another process has learnt. No ejection is longer than one of this process.
+    pub(super) fn import(&self, memory: FailureMemory, now: Duration) {
+        let FailureMemory { n_failures, n_ejections, ejected_for } = memory;
+        self.n_failures.store(n_failures, Ordering::Relaxed);
+        self.n_ejections.store(n_ejections, Ordering::Relaxed);
+        if n_ejections > 0 {
+            let until = now + ejected_for.min(LONGEST_EJECTION);
+            self.ejected_until.store(micros(until), Ordering::Relaxed);
+        }
     }
 }
 
