@@ -136,6 +136,14 @@ impl Gateway {
         Self::launch(command, Stdio::piped(), addresses)
     }
 
+    /// The same by a program that takes the flags of `run` without that word, as ingress-nginx's does.
+    #[must_use]
+    pub fn spawn_program(program: &Path, addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.arg("--manifests").arg(manifests).args(addresses.flags()).args(flags);
+        Self::launch(command, Stdio::piped(), addresses)
+    }
+
     /// Starts the demo and waits for nothing.
     #[must_use]
     pub fn demo(addresses: Addresses) -> Self {

@@ -77,6 +77,14 @@ impl Place {
         self.program(name, format!("#!/bin/sh\n{text}\n").as_bytes())
     }
 
+    /// The gateway by another name.
+    #[must_use]
+    pub fn link(&self, name: &str) -> PathBuf {
+        let link = self.0.path().join(name);
+        std::os::unix::fs::symlink(binary(), &link).unwrap();
+        link
+    }
+
     /// The gateway with another version in it, and nothing else changed: a second compilation would take minutes.
     ///
     /// # Panics

@@ -357,3 +357,23 @@ async fn a_supervisor_ends_as_its_gateway_did() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     assert_eq!(killed.wait_for_exit().await.code(), Some(128 + 9));
 }
+
+#[tokio::test]
+async fn a_gateway_in_the_place_of_ingress_nginx_is_upgraded_in_that_place() {
+    let (upstream, place) = (Upstream::echo("a").await, Place::new());
+    let class = "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\n\
+                 spec: {controller: k8s.io/ingress-nginx}\n";
+    let of_class = format!("{}  ingressClassName: nginx\n", ingress("a", "a.test", &[], &[("/", "a")]));
+    let manifests = Manifests::of(&[&service("a", &[upstream.address()]), class, &of_class].concat());
+    let program = place.link("nginx-ingress-controller");
+    let flag = place.flag();
+    let flags = [flag.as_str(), "--handoff-probation=50ms", "--lame-duck=0s", "--election-id=leader"];
+    let gateway = Gateway::spawn_program(&program, Addresses::reserve(), manifests.path(), &flags);
+    gateway.wait_until_ready().await;
+    place.wait_until_taken().await;
+    assert_eq!(gateway.get("http://a.test/").await.upstream(), "a");
+    let upgraded = place.upgrade(None).await;
+    assert_eq!(upgraded.status.code(), Some(0), "{}\n{}", said(&upgraded), gateway.log());
+    gateway.wait_for_exit().await;
+    assert_eq!(gateway.get("http://a.test/").await.upstream(), "a");
+}

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -113,7 +113,13 @@ pub(crate) struct MeaningFlags {
     #[arg(long, value_name = "NAME", env = "PENSTOCK_INGRESS_CLASS", default_value = "nginx")]
     pub(crate) ingress_class: String,
     /// Controller of the IngressClasses that are served
-    #[arg(long, value_name = "NAME", env = "PENSTOCK_CONTROLLER_CLASS", default_value = "penstock.dev/ingress")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PENSTOCK_CONTROLLER_CLASS",
+        default_value = "penstock.dev/ingress",
+        overrides_with = "controller_class"
+    )]
     pub(crate) controller_class: String,
     /// Serves an IngressClass by its name, whatever its controller
     #[arg(long, env = "PENSTOCK_INGRESS_CLASS_BY_NAME", num_args = 0..=1, require_equals = true,
@@ -269,11 +275,30 @@ pub(crate) struct Normalized {
     pub(crate) ignored: Vec<String>,
 }
 
+/// The name of ingress-nginx's program: an image in its place is started by it.
+const INGRESS_NGINX: &str = "nginx-ingress-controller";
+
+/// What a successor is started with, from the arguments of this process: its program is started by its own name.
+pub(crate) fn inherited(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments = arguments.into_iter();
+    arguments.next().filter(is_ingress_nginx).into_iter().chain(arguments).collect()
+}
+
+fn is_ingress_nginx(argument: &OsString) -> bool {
+    Path::new(argument).file_name().is_some_and(|name| name == INGRESS_NGINX)
+}
+
 /// Rewrites the arguments of `run`: ingress-nginx's flags for ports and times become ours, those without meaning here
-/// are left out.
+/// are left out. Called by the name of ingress-nginx's program, or with it as the command, it runs as that would.
 pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Normalized {
     let mut arguments = arguments.into_iter().peekable();
-    let mut normalized: Vec<OsString> = arguments.by_ref().take(2).collect();
+    let mut normalized: Vec<OsString> = arguments.next().into_iter().collect();
+    let called = normalized.first().is_some_and(is_ingress_nginx);
+    if called || arguments.next_if(is_ingress_nginx).is_some() {
+        normalized.extend(["run", "--controller-class=k8s.io/ingress-nginx"].map(OsString::from));
+    } else {
+        normalized.extend(arguments.next());
+    }
     let mut ignored = Vec::new();
     if normalized.get(1).is_none_or(|command| command != "run") {
         normalized.extend(arguments);
@@ -356,6 +381,24 @@ mod tests {
         assert!(flags.meaning.ingress_class_by_name);
         assert_eq!(flags.lame_duck, Duration::from_secs(5));
         assert_eq!(ignored, ["--election-id", "--publish-service", "--enable-metrics", "-v"]);
+    }
+
+    #[test]
+    fn the_program_of_ingress_nginx_is_run_with_its_controller_class() {
+        for arguments in [
+            &["/nginx-ingress-controller", "--configmap=ns/settings", "--manifests=."][..],
+            &["/gateway", "/nginx-ingress-controller", "--configmap=ns/settings", "--manifests=."],
+        ] {
+            let Normalized { arguments, ignored } = normalized(arguments.iter().map(OsString::from));
+            let Command::Run(flags) = Cli::try_parse_from(arguments).unwrap().command else {
+                unreachable!("run is meant")
+            };
+            assert_eq!(flags.meaning.configmap, Some(("ns".to_owned(), "settings".to_owned())));
+            assert_eq!(flags.meaning.controller_class, "k8s.io/ingress-nginx");
+            assert!(ignored.is_empty());
+        }
+        let (flags, _) = run_flags(&["--controller-class=a", "--controller-class=b"]).unwrap();
+        assert_eq!(flags.meaning.controller_class, "b");
     }
 
     #[test]

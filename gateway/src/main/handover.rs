@@ -1,7 +1,6 @@
 //! Hand-overs, as this process takes part in them: what the protocol asks of the data plane, and how a process begins and
 //! ends because of it.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -57,7 +56,7 @@ impl Handover {
             limit: flags.handoff_timeout,
             probation: flags.handoff_probation,
             program: program()?,
-            arguments: std::env::args_os().skip(1).collect::<Vec<OsString>>(),
+            arguments: super::flags::inherited(std::env::args_os()),
         };
         let (listeners, ticket_keys) = (server.listeners().clone(), Arc::clone(server.ticket_keys()));
         let plane = Arc::new(Plane { listeners, ticket_keys, requests });
