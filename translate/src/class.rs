@@ -21,8 +21,18 @@ pub(crate) fn decide<'a>(
     config: &Config,
     find: impl FnOnce(&str) -> Option<&'a IngressClass>,
 ) -> ClassDecision {
+    decide_by_names(ingress.class_name.as_deref(), ingress.class_annotation.as_deref(), config, find)
+}
+
+/// The same by what an Ingress says alone: the field and the annotation.
+pub(crate) fn decide_by_names<'a>(
+    class_name: Option<&str>,
+    class_annotation: Option<&str>,
+    config: &Config,
+    find: impl FnOnce(&str) -> Option<&'a IngressClass>,
+) -> ClassDecision {
     let class = &config.class;
-    if let Some(name) = &ingress.class_name {
+    if let Some(name) = class_name {
         return match find(name) {
             Some(found) if serves(found, config) => ClassDecision::Served,
             Some(found) => ClassDecision::NotServed(format!(
@@ -30,12 +40,13 @@ pub(crate) fn decide<'a>(
                 found.controller, class.controller
             )),
             // A directory seldom has the object beside the Ingresses that name it.
-            None if config.source == Source::Files && **name == *class.name => ClassDecision::Served,
+            None if config.source == Source::Files && *name == *class.name => ClassDecision::Served,
             None => ClassDecision::NotServed(format!("there is no IngressClass {name}")),
         };
     }
-    match &ingress.class_annotation {
-        Some(name) if **name == *class.name => ClassDecision::Served,
+    match class_annotation {
+        // ingress-nginx takes an empty annotation for its own.
+        Some(name) if name.is_empty() || *name == *class.name => ClassDecision::Served,
         Some(name) => ClassDecision::NotServed(format!(
             "annotation kubernetes.io/ingress.class is {name:?}; this gateway serves {:?} (--ingress-class)",
             class.name
@@ -88,6 +99,7 @@ mod tests {
         assert!(!served(Some("absent"), None, nothing));
         assert!(served(None, Some("nginx"), nothing));
         assert!(!served(None, Some("traefik"), nothing));
+        assert!(served(None, Some(""), nothing), "an empty annotation is any class");
         assert!(!served(Some("nginx"), Some("nginx"), nothing), "spec.ingressClassName wins over the annotation");
         assert!(!served(None, None, nothing));
         assert!(served(None, None, |config| config.class.without_class = true));

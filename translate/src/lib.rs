@@ -11,6 +11,7 @@ mod health;
 mod index;
 pub mod ingress;
 mod problem;
+mod references;
 pub mod resources;
 mod settings;
 mod translator;

@@ -115,6 +115,13 @@ impl Translator {
         self.store.ingresses.get(ingress).map(|ingress| self.decide_class(ingress))
     }
 
+    /// Whether an Ingress would be served that names these classes: by `spec.ingressClassName`, by the annotation.
+    #[must_use]
+    pub fn serves_class(&self, class_name: Option<&str>, class_annotation: Option<&str>) -> bool {
+        let find = |name: &str| self.store.classes.get(name);
+        class::decide_by_names(class_name, class_annotation, &self.config, find) == ClassDecision::Served
+    }
+
     fn decide_class(&self, ingress: &Ingress) -> ClassDecision {
         class::decide(ingress, &self.config, |name| self.store.classes.get(name))
     }
