@@ -4,5 +4,6 @@ pub mod metrics;
 mod report;
 mod resolve;
 pub mod source;
+pub mod status;
 pub mod sync;
 pub mod upgrade;

@@ -19,6 +19,21 @@ pub struct SyncMetrics {
     last_successful_at: Gauge,
 }
 
+/// Whether this replica leads, under ingress-nginx's name.
+///
+/// # Errors
+///
+/// When the name is taken, which is a fault of this code.
+pub fn leadership(registry: &Registry, election: &str) -> prometheus::Result<IntGauge> {
+    let options = Opts::new(
+        "nginx_ingress_controller_leader_election_status",
+        "Whether this replica is the one that writes to the API server",
+    );
+    let gauge = IntGauge::with_opts(options.const_label("name", election))?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
 impl SyncMetrics {
     /// Makes and registers the metrics.
     ///

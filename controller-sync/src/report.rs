@@ -24,10 +24,11 @@ impl Reporter {
     /// Remembers the places of a batch, and tells what it says about files.
     pub(crate) fn take(&mut self, batch: &Batch) {
         for (change, place) in &batch.changes {
-            match change {
-                Change::Apply(resource, _) => self.places.insert(resource.key(), place.clone()),
-                Change::Refuse(key, _) => self.places.insert(key.clone(), place.clone()),
-                Change::Remove(key) => self.places.remove(key),
+            match (change, place) {
+                (Change::Apply(resource, _), Some(place)) => self.places.insert(resource.key(), place.clone()),
+                (Change::Refuse(key, _), Some(place)) => self.places.insert(key.clone(), place.clone()),
+                (Change::Remove(key), _) => self.places.remove(key),
+                (Change::Apply(..) | Change::Refuse(..), None) => None,
             };
         }
         for path in &batch.files {
@@ -46,19 +47,28 @@ impl Reporter {
         }
     }
 
-    /// Tells what is new about the objects that a change touched.
-    pub(crate) fn report(&mut self, translator: &Translator, touched: &BTreeSet<ObjectKey>) {
-        for key in touched {
+    /// Tells what is new about the objects that a change touched, and returns it. What is another controller's is its
+    /// users' business.
+    pub(crate) fn report(
+        &mut self,
+        translator: &Translator,
+        touched: &BTreeSet<ObjectKey>,
+        is_foreign: impl Fn(&ObjectKey) -> bool,
+    ) -> BTreeMap<ObjectKey, Vec<Problem>> {
+        let mut new: BTreeMap<ObjectKey, Vec<Problem>> = BTreeMap::new();
+        for key in touched.iter().filter(|key| !is_foreign(key)) {
             let problems = translator.problems(key);
             let told = self.told.remove(key).unwrap_or_default();
             for problem in problems.iter().filter(|problem| !told.contains(problem)) {
                 let place = self.places.get(key).map(|place| located(place, &problem.field));
                 log(Some(key), place.as_deref(), problem);
+                new.entry(key.clone()).or_default().push(problem.clone());
             }
             if !problems.is_empty() {
                 self.told.insert(key.clone(), problems);
             }
         }
+        new
     }
 }
 

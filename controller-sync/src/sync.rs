@@ -10,12 +10,14 @@ use std::time::Instant;
 use routing::model::{BackendModel, BackendRef, EndpointAddress};
 use routing::{Delta, Endpoint, LiveRouting, Publisher};
 use tokio::sync::{mpsc, oneshot};
-use translate::{Config, Translator};
+use translate::resources::{Kind, NamespacedName, ObjectKey};
+use translate::{Change, ClassDecision, Config, Translator};
 
 use crate::metrics::SyncMetrics;
 use crate::report::Reporter;
 use crate::resolve::{Resolved, Resolver};
 use crate::source::{Batch, Faults, SourceEvent};
+use crate::status::{Board, Classes, Verdict};
 
 /// What the loop can be asked for.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Sync {
     reporter: Reporter,
     metrics: SyncMetrics,
     on_published: Box<dyn Fn() + Send>,
+    /// Where authors of objects of an API server are told; `None` for files.
+    board: Option<Arc<Board>>,
     /// Names that backends stand for, to be looked up.
     names: BTreeMap<BackendRef, BTreeSet<Box<str>>>,
     /// What cannot be read by the latest batch.
@@ -60,12 +64,19 @@ impl Sync {
             reporter: Reporter::default(),
             metrics,
             on_published: Box::new(on_published),
+            board: None,
             names: BTreeMap::new(),
             faults: Faults::default(),
             is_listed: false,
             pending: Vec::new(),
             noticed: None,
         }
+    }
+
+    /// Also tells this board what becomes of Ingresses.
+    #[must_use]
+    pub fn with_board(self, board: Arc<Board>) -> Self {
+        Self { board: Some(board), ..self }
     }
 
     /// Runs until the source ends. Only three things can happen: the source tells something, a name has other addresses,
@@ -107,7 +118,7 @@ impl Sync {
     fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Batch(batch) => {
-                self.noticed.get_or_insert_with(Instant::now);
+                self.noticed.get_or_insert_with(|| batch.noticed.unwrap_or_else(Instant::now));
                 self.pending.push(batch);
             }
             SourceEvent::Listed => self.is_listed = true,
@@ -126,6 +137,7 @@ impl Sync {
         if changes.is_empty() && !is_first {
             return self.count_refused();
         }
+        let written = if self.board.is_some() && !is_first { written(&changes) } else { BTreeSet::new() };
         let update = self.translator.apply(changes);
         let is_change = update.delta != Delta::default();
         if is_change || is_first {
@@ -140,8 +152,35 @@ impl Sync {
             );
         }
         self.follow_names(&update.delta, resolver);
-        self.reporter.report(&self.translator, &update.touched);
+        let verdicts = self.verdicts(&update.touched);
+        let is_foreign = |key: &ObjectKey| verdicts.get(key) == Some(&Verdict::Foreign);
+        let mut problems = self.reporter.report(&self.translator, &update.touched, is_foreign);
+        if let Some(board) = &self.board {
+            for (key, verdict) in &verdicts {
+                let problems = problems.remove(key).unwrap_or_default();
+                board.judge(&key.namespaced_name(), *verdict, written.contains(key), problems);
+            }
+        }
         self.count_refused();
+    }
+
+    /// What becomes of the Ingresses of an API server among these objects.
+    fn verdicts(&self, touched: &BTreeSet<ObjectKey>) -> BTreeMap<ObjectKey, Verdict> {
+        let Some(board) = &self.board else { return BTreeMap::new() };
+        let ingresses = touched.iter().filter(|key| key.kind == Kind::Ingress);
+        ingresses.map(|key| (key.clone(), self.verdict(board, &key.namespaced_name()))).collect()
+    }
+
+    fn verdict(&self, board: &Board, ingress: &NamespacedName) -> Verdict {
+        match self.translator.class_of(ingress) {
+            Some(ClassDecision::Served) => Verdict::Served,
+            Some(ClassDecision::NotServed(_)) => Verdict::Foreign,
+            None => {
+                let Classes { name, annotation } = board.classes_of(ingress);
+                let is_ours = self.translator.serves_class(name.as_deref(), annotation.as_deref());
+                if is_ours { Verdict::Refused } else { Verdict::Foreign }
+            }
+        }
     }
 
     fn count_refused(&self) {
@@ -163,6 +202,15 @@ impl Sync {
             resolver.follow(self.names.values().flatten().cloned().collect());
         }
     }
+}
+
+/// The Ingresses that have a new version which can be used.
+fn written(changes: &[Change]) -> BTreeSet<ObjectKey> {
+    let key = |change: &Change| match change {
+        Change::Apply(resource, _) => Some(resource.key()).filter(|key| key.kind == Kind::Ingress),
+        Change::Refuse(..) | Change::Remove(_) => None,
+    };
+    changes.iter().filter_map(key).collect()
 }
 
 fn names(model: &BackendModel) -> BTreeSet<Box<str>> {

@@ -4,12 +4,14 @@
 
 pub mod directory;
 mod document;
+pub mod kube;
 pub mod locate;
 pub mod manifest;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use translate::{Change, Problem};
 
@@ -25,8 +27,10 @@ pub enum SourceEvent {
 /// Changes that belong together: states in between must not show.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The changes, each with the place of the object.
-    pub changes: Vec<(Change, Place)>,
+    /// The changes, each with the place of the object. Those of an API server have none.
+    pub changes: Vec<(Change, Option<Place>)>,
+    /// When the first of them was noticed; `None` for just now.
+    pub noticed: Option<Instant>,
     /// What there is to say about `files`, besides what is wrong with the objects themselves.
     pub reports: Vec<Report>,
     /// The files about which `reports` says everything: what was reported about them before is void.
@@ -68,7 +72,7 @@ impl Batch {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { changes, reports, files, faults: _ } = self;
+        let Self { changes, noticed: _, reports, files, faults: _ } = self;
         changes.is_empty() && reports.is_empty() && files.is_empty()
     }
 }

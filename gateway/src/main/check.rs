@@ -51,8 +51,8 @@ pub(crate) fn findings(loaded: &Loaded) -> Vec<Finding> {
         .changes
         .iter()
         .filter_map(|(change, place)| match change {
-            Change::Apply(resource, _) => Some((resource.key(), place)),
-            Change::Refuse(key, _) => Some((key.clone(), place)),
+            Change::Apply(resource, _) => Some((resource.key(), place.as_ref()?)),
+            Change::Refuse(key, _) => Some((key.clone(), place.as_ref()?)),
             Change::Remove(_) => None,
         })
         .collect();

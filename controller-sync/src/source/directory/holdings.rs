@@ -231,12 +231,14 @@ impl Holdings {
         let Some((owner, waiting)) = claim.holders.split_first_mut() else {
             let is_told = claim.is_told;
             self.claims.remove(key);
-            batch.changes.extend(left.filter(|_| is_told).map(|place| (Change::Remove(ObjectKey::clone(key)), place)));
+            batch
+                .changes
+                .extend(left.filter(|_| is_told).map(|place| (Change::Remove(ObjectKey::clone(key)), Some(place))));
             return;
         };
         if let State::Waiting(_) = owner.state {
             if let State::Waiting(change) = std::mem::replace(&mut owner.state, State::Live) {
-                batch.changes.push((*change, owner.place.clone()));
+                batch.changes.push((*change, Some(owner.place.clone())));
             }
             claim.is_told = true;
             for holder in waiting.iter_mut().filter(|holder| matches!(holder.state, State::Live)) {

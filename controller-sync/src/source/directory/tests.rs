@@ -103,10 +103,10 @@ impl Watched {
         }
     }
 
-    fn apply(&mut self, Batch { changes, reports, files, faults: _ }: Batch) {
+    fn apply(&mut self, Batch { changes, reports, files, faults: _, noticed: _ }: Batch) {
         let mut told = Vec::new();
         for (change, place) in changes {
-            let place = place.path.strip_prefix(self.directory.path()).unwrap().display().to_string();
+            let place = place.unwrap().path.strip_prefix(self.directory.path()).unwrap().display().to_string();
             match change {
                 Change::Apply(resource, _) => {
                     let Resource::ConfigMap(map) = *resource else { panic!("{resource:?}") };
@@ -272,7 +272,7 @@ fn loading_once_reads_what_watching_reads_first() {
         .iter()
         .map(|(change, place)| {
             let Change::Apply(resource, _) = change else { panic!("{change:?}") };
-            format!("{} {place}", resource.key().name)
+            format!("{} {}", resource.key().name, place.as_ref().unwrap())
         })
         .collect();
     let path = |name: &str| directory.path().join(name).display().to_string();
