@@ -3,6 +3,7 @@
 
 mod main {
     pub(super) mod check;
+    pub(super) mod cluster;
     pub(super) mod demo;
     pub(super) mod echo;
     pub(super) mod explain;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use controller_sync::source::directory::OpenError;
+use controller_sync::source::kube::ConnectError;
 use main::flags::{Cli, Command, Normalized};
 
 #[global_allocator]
@@ -43,8 +45,9 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("gateway: {error:#}");
-        // A path that does not exist is a mistake on the command line.
-        let is_usage = matches!(error.downcast_ref(), Some(OpenError::Path { .. }));
+        // A path that does not exist is a mistake on the command line, and so is no source at all.
+        let is_usage = matches!(error.downcast_ref(), Some(OpenError::Path { .. }))
+            || matches!(error.downcast_ref(), Some(ConnectError::Kubeconfig { .. } | ConnectError::NotInCluster(_)));
         if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }

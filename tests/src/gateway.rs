@@ -97,6 +97,25 @@ impl Gateway {
         Self::spawn_with_output(Stdio::piped(), addresses, manifests, flags)
     }
 
+    /// Starts a gateway on a cluster and waits for nothing.
+    #[must_use]
+    pub fn spawn_on(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let addresses = Addresses::reserve();
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--kubeconfig").arg(kubeconfig).args(addresses.flags());
+        Self::launch(with_flags(command, flags), Stdio::piped(), addresses)
+    }
+
+    /// Starts a gateway on a cluster and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready; its log is in the text.
+    pub async fn start_on(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let gateway = Self::spawn_on(kubeconfig, flags);
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
     /// The same with a standard output of the test's own, such as one that nobody reads.
     #[must_use]
     pub fn spawn_with_output(output: Stdio, addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
@@ -119,13 +138,7 @@ impl Gateway {
     fn run(addresses: Addresses, manifests: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.arg("run").arg("--manifests").arg(manifests).args(addresses.flags());
-        for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "20s")] {
-            if !flags.iter().any(|given| given.starts_with(flag)) {
-                command.args([flag, value]);
-            }
-        }
-        command.args(flags);
-        command
+        with_flags(command, flags)
     }
 
     /// The same as the child of `gateway supervise`.
@@ -318,6 +331,17 @@ impl Lines {
         let find = || self.0.lock().unwrap().iter().find(has_all).cloned();
         wait::until(&format!("a line with {words:?}"), async || find()).await
     }
+}
+
+/// Flags of a test, over those that make a gateway leave soon.
+fn with_flags(mut command: Command, flags: &[&str]) -> Command {
+    for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "20s")] {
+        if !flags.iter().any(|given| given.starts_with(flag)) {
+            command.args([flag, value]);
+        }
+    }
+    command.args(flags);
+    command
 }
 
 /// Runs a command of the gateway to its end.

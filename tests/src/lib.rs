@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod cluster;
 pub mod exposition;
 pub mod gateway;
 pub mod handoff;
@@ -13,10 +14,13 @@ pub mod manifests;
 pub mod node;
 pub mod raw;
 pub mod recorder;
+pub mod relay;
 pub mod upstream;
 pub mod wait;
 
 pub use client::{Answer, Client};
+pub use cluster::Cluster;
 pub use gateway::Gateway;
 pub use manifests::Manifests;
+pub use relay::Relay;
 pub use upstream::{Seen, Upstream};

@@ -12,13 +12,21 @@ const INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When it does not within [`LIMIT`]; the text says what was waited for.
-pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    within(LIMIT, what, probe).await
+}
+
+/// The same with another limit.
+///
+/// # Panics
+/// When it does not within the limit; the text says what was waited for.
+pub async fn within<T>(limit: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(began.elapsed() < LIMIT, "waited {LIMIT:?} in vain: {what}");
+        assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
         tokio::time::sleep(INTERVAL).await;
     }
 }

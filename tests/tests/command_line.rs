@@ -298,12 +298,20 @@ async fn the_flags_of_ingress_nginx_are_accepted_in_their_spelling() {
     let upstream = Upstream::echo("a").await;
     let public = format!("{}  ingressClassName: public\n", ingress("a", "a.test", &[], &[("/", "a")]));
     let manifests = Manifests::of(&[service("a", &[upstream.address()]), public].concat());
-    let ignored =
-        ["--election-id=leader", "--enable-metrics=false", "--update-status", "-v=2", "--publish-service", "ns/name"];
-    let flags = ["--ingress-class=public", "--ingress-class-by-name=true", "--controller-class=example.com/other"];
+    let ignored = ["--enable-metrics=false", "--profiling", "-v=2", "--sync-period", "1m"];
+    let flags = [
+        "--ingress-class=public",
+        "--ingress-class-by-name=true",
+        "--controller-class=example.com/other",
+        // For a cluster, and given in vain here.
+        "--election-id=leader",
+        "--update-status",
+        "--publish-service",
+        "ns/name",
+    ];
     let gateway = Gateway::start(&manifests, &[&flags[..], &ignored].concat()).await;
     assert_eq!(gateway.get("http://a.test/").await.upstream(), "a");
-    for flag in ["--election-id", "--enable-metrics", "--update-status", "-v", "--publish-service"] {
+    for flag in ["--enable-metrics", "--profiling", "-v", "--sync-period"] {
         gateway.wait_for_log(&["WARN", &format!("flag {flag} "), "no effect"]).await;
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::cluster::ClusterFlags;
 use super::flags::{AccessLogFlag, DemoFlags, HandoffFlags, MeaningFlags, RunFlags};
 use super::lifecycle::Farewell;
 use super::{echo, lifecycle, logging, run};
@@ -60,6 +61,8 @@ pub(crate) fn demo(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
             default_ssl_certificate: None,
             default_backend_service: None,
         },
+        // Not asked for where there are manifests.
+        cluster: ClusterFlags::default(),
     })?;
     let print = || eprint!("{}", instructions(flags, &directory.0));
     lifecycle::stay(parts, Farewell { lame_duck: Duration::ZERO, drain_timeout: Duration::from_secs(5) }, print)

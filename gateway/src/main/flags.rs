@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway::AccessLogFormat;
 use translate::ServiceRef;
 
+use super::cluster::ClusterFlags;
 use super::values;
 
 /// Penstock: the edge gateway for Kubernetes.
@@ -21,8 +22,8 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serves traffic by the manifests of a directory
-    Run(RunFlags),
+    /// Serves traffic, by the objects of a Kubernetes cluster or by the manifests of a directory
+    Run(Box<RunFlags>),
     /// Serves example manifests with echo backends on 127.0.0.1:8080 and :8443, and prints what to try
     Demo(DemoFlags),
     /// Validates manifests: file, line, object, reason. Exits 0 when clean, 1 with problems
@@ -39,8 +40,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct RunFlags {
-    /// File or directory with manifests, watched for changes (repeatable)
-    #[arg(long, value_name = "PATH", env = "PENSTOCK_MANIFESTS", value_delimiter = ',', required = true)]
+    /// File or directory with manifests, watched for changes (repeatable); without it, Kubernetes is the source
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_MANIFESTS", value_delimiter = ',')]
     pub(crate) manifests: Vec<PathBuf>,
     /// Address for HTTP (repeatable)
     #[arg(long, value_name = "ADDR", env = "PENSTOCK_HTTP", value_delimiter = ',', default_value = "0.0.0.0:80")]
@@ -70,6 +71,8 @@ pub(crate) struct RunFlags {
     pub(crate) handoff: HandoffFlags,
     #[command(flatten)]
     pub(crate) meaning: MeaningFlags,
+    #[command(flatten, next_help_heading = "Kubernetes")]
+    pub(crate) cluster: ClusterFlags,
 }
 
 /// Flags about hand-overs between processes.
@@ -242,8 +245,6 @@ const IGNORED: &[&str] = &[
     "disable-leader-election",
     "disable-sync-events",
     "dynamic-configuration-retries",
-    "election-id",
-    "election-ttl",
     "enable-annotation-validation",
     "enable-metrics",
     "health-check-path",
@@ -254,17 +255,10 @@ const IGNORED: &[&str] = &[
     "maxmind-retries-timeout",
     "post-shutdown-grace-period",
     "profiling",
-    "publish-service",
-    "publish-status-address",
-    "report-node-internal-ip-address",
     "status-update-interval",
     "stream-port",
     "sync-period",
     "sync-rate-limit",
-    "update-status",
-    "update-status-on-shutdown",
-    "watch-namespace",
-    "watch-namespace-selector",
 ];
 
 /// Arguments in our own spelling.
@@ -342,7 +336,7 @@ pub(crate) fn normalized(arguments: impl IntoIterator<Item = OsString>) -> Norma
 mod tests {
     use super::*;
 
-    fn run_flags(arguments: &[&str]) -> Result<(RunFlags, Vec<String>), clap::Error> {
+    fn run_flags(arguments: &[&str]) -> Result<(Box<RunFlags>, Vec<String>), clap::Error> {
         let arguments = ["gateway", "run", "--manifests", "."].iter().chain(arguments).map(OsString::from);
         let Normalized { arguments, ignored } = normalized(arguments);
         match Cli::try_parse_from(arguments)?.command {
@@ -368,19 +362,26 @@ mod tests {
             "--ingress-class-by-name=true",
             "--shutdown-grace-period=5",
             "--election-id=leader",
+            "--election-ttl=30s",
             "--publish-service",
             "ns/svc",
+            "--watch-namespace=",
+            "--update-status-on-shutdown=false",
             "--enable-metrics",
             "-v=2",
         ])
         .unwrap();
+        assert_eq!(flags.cluster.election_id, "leader");
+        assert_eq!(flags.cluster.election_ttl, Duration::from_secs(30));
+        assert_eq!(flags.cluster.publish_service, Some(("ns".to_owned(), "svc".to_owned())));
+        assert!(flags.cluster.update_status && !flags.cluster.update_status_on_shutdown);
         assert_eq!(flags.http, ["0.0.0.0:8080".parse().unwrap()]);
         assert_eq!(flags.https, ["0.0.0.0:8443".parse().unwrap()]);
         assert_eq!(flags.status, "0.0.0.0:10255".parse().unwrap());
         assert_eq!(flags.meaning.ingress_class, "public");
         assert!(flags.meaning.ingress_class_by_name);
         assert_eq!(flags.lame_duck, Duration::from_secs(5));
-        assert_eq!(ignored, ["--election-id", "--publish-service", "--enable-metrics", "-v"]);
+        assert_eq!(ignored, ["--enable-metrics", "-v"]);
     }
 
     #[test]
@@ -409,7 +410,16 @@ mod tests {
 
     #[test]
     fn a_flag_that_nobody_knows_is_refused() {
-        for arguments in [&["--nonsense"][..], &["--http", "nowhere"], &["--threads", "0"], &["--configmap", "a"]] {
+        for arguments in [
+            &["--nonsense"][..],
+            &["--http", "nowhere"],
+            &["--threads", "0"],
+            &["--configmap", "a"],
+            &["--election-ttl=1s"],
+            &["--publish-service=a/b", "--publish-status-address=192.0.2.1"],
+            &["--watch-namespace=a", "--watch-namespace-selector=b=c"],
+            &["--kubeconfig=file"],
+        ] {
             let error = run_flags(arguments).err().unwrap();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use controller_sync::source::directory::DirectoryHandle;
+use controller_sync::status::StatusesHandle;
 use controller_sync::upgrade::{Retired, notify};
 use gateway::Server;
 use tokio::net::UnixListener;
@@ -25,6 +26,9 @@ pub(crate) struct Farewell {
     /// Not accepting any more, finishing what is open.
     pub(crate) drain_timeout: Duration,
 }
+
+/// How long the statuses of a cluster may take to be cleared.
+const STOP_WRITING: Duration = Duration::from_secs(10);
 
 /// Why the process leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,13 +61,15 @@ pub(crate) struct Signals {
     upgrades: mpsc::Sender<()>,
     /// The other end, until somebody serves it.
     asked: Option<mpsc::Receiver<()>>,
+    /// The source that SIGHUP is for; none where a cluster is the source.
+    files: Option<DirectoryHandle>,
 }
 
 /// Listens, or takes over from a process that does, calls `on_bound`, stays until a signal or a hand-over says to go,
 /// goes as it says, and returns the exit code: 0 after a drain.
 pub(crate) fn stay(parts: Parts, farewell: Farewell, on_bound: impl FnOnce()) -> anyhow::Result<ExitCode> {
-    let Parts { control, server, files, mut signals, handover } = parts;
-    let end = control.block_on(live(&server, &files, &mut signals, handover, farewell, on_bound))?;
+    let Parts { control, server, statuses, mut signals, handover } = parts;
+    let end = control.block_on(live(&server, statuses, &mut signals, handover, farewell, on_bound))?;
     server.stop(if end == End::Forced { Duration::ZERO } else { STOP });
     control.shutdown_background();
     Ok(ExitCode::SUCCESS)
@@ -71,7 +77,7 @@ pub(crate) fn stay(parts: Parts, farewell: Farewell, on_bound: impl FnOnce()) ->
 
 async fn live(
     server: &Server,
-    files: &DirectoryHandle,
+    statuses: Option<StatusesHandle>,
     signals: &mut Signals,
     handover: Option<Handover>,
     farewell: Farewell,
@@ -85,7 +91,7 @@ async fn live(
         tokio::pin!(begins);
         let begun = tokio::select! {
             begun = &mut begins => begun,
-            _ = signals.next(files) => {
+            _ = signals.next() => {
                 tracing::info!("told to leave before it served");
                 leaving.send_replace(true);
                 // The other process is told, and goes on as if nothing had been.
@@ -114,11 +120,11 @@ async fn live(
     // A task of its own: it has something to say to its visitors until the end of the process.
     let mut retired = tokio::spawn(retired);
     let leave = tokio::select! {
-        leave = signals.next(files) => leave,
+        leave = signals.next() => leave,
         Ok(retired) = &mut retired => Leave::Retired(retired),
     };
     leaving.send_replace(true);
-    Ok(leave_as_told(leave, server, files, signals, farewell).await)
+    Ok(leave_as_told(leave, server, statuses, signals, farewell).await)
 }
 
 /// Listens, or takes over. Returns where the next hand-over is taken.
@@ -136,7 +142,7 @@ async fn begin(
 async fn leave_as_told(
     leave: Leave,
     server: &Server,
-    files: &DirectoryHandle,
+    statuses: Option<StatusesHandle>,
     signals: &mut Signals,
     farewell: Farewell,
 ) -> End {
@@ -155,12 +161,13 @@ async fn leave_as_told(
         tracing::info!(?drain_timeout, "draining");
         server.drain(drain_timeout).await
     };
+    let ends = async { tokio::join!(ends, stop_writing(leave, statuses)).0 };
     let mut n_signals = usize::from(!matches!(leave, Leave::Retired(_)));
     tokio::pin!(ends);
     let n_cut = loop {
         tokio::select! {
             n_cut = &mut ends => break n_cut,
-            _ = signals.next(files) => n_signals += 1,
+            _ = signals.next() => n_signals += 1,
         }
         if n_signals == 2 {
             tracing::warn!("second signal: ending at once");
@@ -174,9 +181,24 @@ async fn leave_as_told(
         && n_signals == 0
     {
         tracing::info!("retired: idle until a signal says to go");
-        signals.next(files).await;
+        signals.next().await;
     }
     End::Drained
+}
+
+/// Another process that is the gateway now writes what this one has written, so that a retired one clears nothing.
+async fn stop_writing(leave: Leave, statuses: Option<StatusesHandle>) {
+    let Some(statuses) = statuses else { return };
+    let stops = async {
+        match leave {
+            Leave::Politely | Leave::Soon => statuses.leave().await,
+            Leave::Retired(_) => statuses.retire().await,
+        }
+    };
+    // An API server that does not answer keeps nobody from leaving.
+    if tokio::time::timeout(STOP_WRITING, stops).await.is_err() {
+        tracing::warn!("the statuses of Ingresses stay as they are: the API server has not answered in time");
+    }
 }
 
 impl Signals {
@@ -193,19 +215,27 @@ impl Signals {
             upgrade: of(SignalKind::user_defined2())?,
             upgrades,
             asked: Some(asked),
+            files: None,
         })
     }
 
+    /// Has SIGHUP read files again.
+    pub(crate) fn reread(&mut self, files: DirectoryHandle) {
+        self.files = Some(files);
+    }
+
     /// The next signal that says to go. SIGHUP re-reads the files meanwhile, SIGUSR2 starts an upgrade.
-    async fn next(&mut self, files: &DirectoryHandle) -> Leave {
+    async fn next(&mut self) -> Leave {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Leave::Politely,
                 _ = self.interrupt.recv() => return Leave::Politely,
                 _ = self.quit.recv() => return Leave::Soon,
                 _ = self.hangup.recv() => {
-                    tracing::info!("reading all files again");
-                    files.reread();
+                    if let Some(files) = &self.files {
+                        tracing::info!("reading all files again");
+                        files.reread();
+                    }
                 }
                 _ = self.upgrade.recv() => {
                     if self.asked.is_some() {

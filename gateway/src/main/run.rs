@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use controller_sync::metrics::SyncMetrics;
-use controller_sync::source::directory::{DirectoryHandle, DirectorySource};
+use controller_sync::source::directory::DirectorySource;
+use controller_sync::status::StatusesHandle;
 use controller_sync::sync::{Sync, SyncRequest};
 use gateway::{AccessLog, AccessLogFormat, Dump, PodIdentity, Server, ServerConfig};
 use routing::LiveRouting;
@@ -26,8 +27,8 @@ pub(crate) struct Parts {
     /// Everything that is not traffic runs here.
     pub(crate) control: Runtime,
     pub(crate) server: Server,
-    /// Reads the files again.
-    pub(crate) files: DirectoryHandle,
+    /// What is written back to a cluster.
+    pub(crate) statuses: Option<StatusesHandle>,
     pub(crate) signals: Signals,
     /// This process in hand-overs; `None` when it takes part in none.
     pub(crate) handover: Option<Handover>,
@@ -58,8 +59,10 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
         .enable_all()
         .build()
         .context("start threads")?;
-    let signals = control.block_on(async { Signals::new() })?;
+    let mut signals = control.block_on(async { Signals::new() })?;
+    let is_cluster = flags.manifests.is_empty();
     let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &[flags.status, flags.admin]);
+    let config = if is_cluster { flags.cluster.config(config) } else { config };
     let live = Arc::new(LiveRouting::new());
     let (requests, asked) = mpsc::channel(4);
     let server = Server::start(
@@ -76,15 +79,23 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     )?;
     version::register(server.metrics().registry()).context("metrics")?;
     let metrics = SyncMetrics::new(server.metrics().registry()).context("metrics")?;
-    let sync = Sync::new(config.clone(), live, metrics, server.on_published());
+    let mut sync = Sync::new(config.clone(), live, metrics, server.on_published());
     let (sender, events) = mpsc::channel(EVENT_QUEUE);
-    let source = DirectorySource::open(flags.manifests.clone(), config)?;
-    let files = source.handle();
-    control.spawn(source.run(sender));
+    let mut statuses = None;
+    if is_cluster {
+        let cluster = flags.cluster.start(config, &control, server.metrics().registry())?;
+        sync = sync.with_board(cluster.board);
+        statuses = Some(cluster.statuses);
+        control.spawn(cluster.source.run(sender));
+    } else {
+        let source = DirectorySource::open(flags.manifests.clone(), config)?;
+        signals.reread(source.handle());
+        control.spawn(source.run(sender));
+    }
     start_sync(sync, events, asked)?;
     let path = flags.handoff.handoff_socket.as_deref();
     let handover = path.map(|path| Handover::new(&flags.handoff, path, &server, requests)).transpose()?;
-    Ok(Parts { control, server, files, signals, handover })
+    Ok(Parts { control, server, statuses, signals, handover })
 }
 
 /// An address that is given twice: one listener would hide the other.

@@ -14,6 +14,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
+/// How long a lease holds: whole seconds, as the API has them, and long enough to be renewed in time.
+pub(crate) fn election_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if ttl < Duration::from_secs(3) { Err("a lease must hold for 3 s at least".to_owned()) } else { Ok(ttl) }
+}
+
 /// `namespace/name`.
 pub(crate) fn object(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
