@@ -1,8 +1,10 @@
 //! Certificates for tests, made on the spot.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// A certificate with its key, both as PEM.
 #[derive(Clone, Debug)]
@@ -26,6 +28,16 @@ impl Certificate {
     pub fn self_signed(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters(names).self_signed(&key).unwrap();
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// The same with an end, in seconds since 1970.
+    #[must_use]
+    pub fn valid_until(names: &[&str], end: u64) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = parameters(names);
+        parameters.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
+        let certificate = parameters.self_signed(&key).unwrap();
         Self { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 

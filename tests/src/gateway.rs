@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
 
 use crate::client::{Answer, Client};
 use crate::manifests::Manifests;
@@ -151,9 +151,16 @@ impl Gateway {
 
     /// The same by a program that takes the flags of `run` without that word, as ingress-nginx's does.
     #[must_use]
-    pub fn spawn_program(program: &Path, addresses: Addresses, manifests: &Path, flags: &[&str]) -> Self {
+    pub fn spawn_program(
+        program: &Path,
+        environment: &[(&str, &str)],
+        addresses: Addresses,
+        manifests: &Path,
+        flags: &[&str],
+    ) -> Self {
         let mut command = Command::new(program);
         command.arg("--manifests").arg(manifests).args(addresses.flags()).args(flags);
+        command.envs(environment.iter().copied());
         Self::launch(command, Stdio::piped(), addresses)
     }
 
@@ -261,6 +268,12 @@ impl Gateway {
             rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
         });
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Sets how many file descriptors it may have, and how many it may have at most.
+    pub fn limit_descriptors(&self, current: u64, maximum: u64) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) }).unwrap();
     }
 
     /// Sends a signal.

@@ -6,12 +6,14 @@
 pub mod certificate;
 pub mod client;
 pub mod cluster;
+pub mod dashboard;
 pub mod exposition;
 pub mod gateway;
 pub mod handoff;
 pub mod load;
 pub mod manifests;
 pub mod node;
+pub mod prometheus;
 pub mod raw;
 pub mod recorder;
 pub mod relay;

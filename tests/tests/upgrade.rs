@@ -368,7 +368,7 @@ async fn a_gateway_in_the_place_of_ingress_nginx_is_upgraded_in_that_place() {
     let program = place.link("nginx-ingress-controller");
     let flag = place.flag();
     let flags = [flag.as_str(), "--handoff-probation=50ms", "--lame-duck=0s", "--election-id=leader"];
-    let gateway = Gateway::spawn_program(&program, Addresses::reserve(), manifests.path(), &flags);
+    let gateway = Gateway::spawn_program(&program, &[], Addresses::reserve(), manifests.path(), &flags);
     gateway.wait_until_ready().await;
     place.wait_until_taken().await;
     assert_eq!(gateway.get("http://a.test/").await.upstream(), "a");
