@@ -21,4 +21,4 @@ pub use config::{ClassConfig, Config, ListenerConfig, ServiceRef, Source};
 pub use decode::{Decoded, decode};
 pub use problem::{Problem, Reason, Severity};
 pub use settings::{SETTING_KEYS, Scope, SettingKey, SettingState, When};
-pub use translator::{Change, Translator, Update};
+pub use translator::{Change, Preview, Translator, Update};

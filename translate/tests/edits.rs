@@ -14,7 +14,8 @@ use routing::{HostPattern, Model};
 use serde_json::{Value, json};
 use translate::resources::{Ingress, Kind, ObjectKey, Resource};
 use translate::{
-    Change, ClassConfig, Config, Decoded, ListenerConfig, Problem, Reason, ServiceRef, Source, Translator, decode,
+    Change, ClassConfig, Config, Decoded, ListenerConfig, Preview, Problem, Reason, ServiceRef, Source, Translator,
+    decode,
 };
 
 /// How many sequences of edits are tried, and how long they are.
@@ -365,6 +366,40 @@ fn problems(translator: &Translator, keys: &BTreeSet<ObjectKey>) -> BTreeMap<Obj
     keys.iter().map(|key| (key.clone(), translator.problems(key))).collect()
 }
 
+/// What would become of each Ingress of a batch, were it the only change.
+fn foresee(translator: &mut Translator, changes: &[Change]) -> Vec<(ObjectKey, Preview)> {
+    let mut foreseen = Vec::new();
+    for change in changes {
+        if let Change::Apply(resource, warnings) = change
+            && let Resource::Ingress(ingress) = &**resource
+            && let Some(preview) = translator.preview(ingress.clone(), warnings.clone())
+        {
+            foreseen.push((resource.key(), preview));
+        }
+    }
+    foreseen
+}
+
+/// What was foreseen of a change came true with it.
+fn check_foreseen(
+    key: &ObjectKey,
+    preview: &Preview,
+    before: &BTreeMap<ObjectKey, Vec<Problem>>,
+    after: &BTreeMap<ObjectKey, Vec<Problem>>,
+) {
+    for problem in &preview.own {
+        assert!(after[key].contains(problem), "{problem} was foreseen");
+    }
+    let conflicts = |problems: &[Problem]| problems.iter().filter(|one| one.reason == Reason::Conflict).count();
+    assert_eq!(conflicts(&preview.own), conflicts(&after[key]));
+    for (other, problems) in &preview.of_others {
+        let other = other.of_kind(Kind::Ingress);
+        for problem in problems {
+            assert!(after[&other].contains(problem) && !before[&other].contains(problem), "{problem} was foreseen");
+        }
+    }
+}
+
 fn run(batches: &[Vec<Edit>], config: &Config) {
     let mut translator = Translator::new(config.clone());
     let mut model = Model::default();
@@ -378,6 +413,9 @@ fn run(batches: &[Vec<Edit>], config: &Config) {
         keys.extend(changed.iter().cloned());
         let before = world.clone();
         let problems_before = problems(&translator, &keys);
+        let foreseen = foresee(&mut translator, &changes);
+        assert_eq!(problems(&translator, &keys), problems_before, "a preview leaves no trace");
+        assert_eq!(translator.apply([]), translate::Update::default(), "a preview leaves no trace");
         changes.iter().for_each(|change| world.apply(change));
         let update = translator.apply(changes);
         model.apply(&update.delta);
@@ -389,6 +427,9 @@ fn run(batches: &[Vec<Edit>], config: &Config) {
         assert_eq!(model.digest(), expected.digest());
         let problems_after = problems(&translator, &keys);
         assert_eq!(problems_after, problems(&fresh, &keys));
+        if let ([_], Some((key, preview))) = (batch.as_slice(), foreseen.first()) {
+            check_foreseen(key, preview, &problems_before, &problems_after);
+        }
         assert_eq!(translator.n_refused(), fresh.n_refused());
         assert!(translator.reported().eq(fresh.reported()));
 

@@ -55,6 +55,19 @@ impl Translator {
         problems
     }
 
+    /// What is to be said about an Ingress by itself and among those of its hosts, sorted; nothing about the Services and
+    /// Secrets that it refers to.
+    pub(super) fn route_problems(&self, key: &ObjectKey) -> Vec<Problem> {
+        let report = self.conditions.reports.get(key);
+        let mut problems: Vec<Problem> = report.map(|report| report.problems.clone()).unwrap_or_default();
+        if let Some(ingress) = self.store.ingresses.get(&key.namespaced_name()) {
+            self.host_problems(ingress, &mut problems);
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
     /// Every object that there is something to say about, or whose version is not the one that is live.
     pub fn reported(&self) -> impl Iterator<Item = ObjectKey> {
         let refused = self.conditions.reports.keys().cloned();
@@ -90,6 +103,17 @@ impl Translator {
             problems.push(Problem::warning(Reason::ClassNotServed, "", format_args!("not served: {why}")));
             return;
         }
+        self.host_problems(ingress, problems);
+        self.backend_problems(ingress, problems);
+        // A canary adds a backend, and nothing else.
+        if !ingress.annotations.canary.is_on {
+            self.certificate_problems(ingress, problems);
+            self.credentials_problems(ingress, problems);
+            self.authority_problems(ingress, problems);
+        }
+    }
+
+    fn host_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
         let key = ingress.meta.key();
         for host in ingress.hosts() {
             let of_host = self.conditions.of_hosts.get(host).into_iter().flatten();
@@ -101,6 +125,12 @@ impl Translator {
                 problems.push(Problem::warning(Reason::AnnotationIgnored, "", message));
             }
         }
+        if !ingress.annotations.canary.is_on {
+            self.alias_problems(ingress, problems);
+        }
+    }
+
+    fn backend_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
         for backend in backend_refs(ingress).collect::<BTreeSet<_>>() {
             let refusal = self.refusal(&NamespacedName::new(&backend.namespace, &backend.service), Kind::Service);
             let of_backend = self.conditions.of_backends.get(&backend).into_iter().flatten();
@@ -110,13 +140,6 @@ impl Translator {
                 }
                 _ => problem.clone(),
             }));
-        }
-        // A canary adds a backend, and nothing else.
-        if !ingress.annotations.canary.is_on {
-            self.alias_problems(ingress, problems);
-            self.certificate_problems(ingress, problems);
-            self.credentials_problems(ingress, problems);
-            self.authority_problems(ingress, problems);
         }
     }
 

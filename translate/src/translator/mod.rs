@@ -6,6 +6,7 @@ mod affected;
 mod aliases;
 mod conditions;
 mod emit;
+mod preview;
 mod store;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use routing::model::{BackendRef, PortRef};
 use self::affected::Affected;
 use self::conditions::Conditions;
 use self::emit::Emitted;
+pub use self::preview::Preview;
 use self::store::Store;
 use crate::class::{self, ClassDecision};
 use crate::config::{Config, ServiceRef};
