@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::certificate::Authority;
 use crate::client::Client;
@@ -20,6 +21,9 @@ use crate::wait;
 
 /// Who may do everything.
 const ADMIN: &str = "admin";
+
+/// Connections over which many objects are created.
+const CONNECTIONS: usize = 16;
 
 /// A running API server. It ends when it is dropped.
 pub struct Cluster {
@@ -42,6 +46,8 @@ pub struct Reply {
     pub status: u16,
     /// The object, or the list.
     pub value: Value,
+    /// What it warns of.
+    pub warnings: Vec<String>,
 }
 
 impl Cluster {
@@ -171,6 +177,33 @@ impl Cluster {
         replies
     }
 
+    /// Creates many objects of a kind, over several connections.
+    ///
+    /// # Panics
+    /// When the API server refuses one.
+    pub async fn create_all(&self, kind: &str, namespace: &str, objects: &[Value]) {
+        let target = collection(kind, namespace);
+        let mut tasks = JoinSet::new();
+        for objects in objects.chunks(objects.len().div_ceil(CONNECTIONS).max(1)) {
+            let (objects, target, mut client) =
+                (objects.to_vec(), target.clone(), Client::https1(self.address, None).await);
+            tasks.spawn(async move {
+                for object in objects {
+                    let reply = send(&mut client, "POST", &target, "application/json", &object.to_string()).await;
+                    assert_eq!(reply.status, 201, "{reply:?}");
+                }
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    /// Deletes the objects of a kind with a label.
+    pub async fn delete_all(&self, kind: &str, namespace: &str, label: &str) {
+        let target = format!("{}?labelSelector={label}", collection(kind, namespace));
+        let reply = self.request("DELETE", &target, "").await;
+        assert!(reply.status < 300, "{reply:?}");
+    }
+
     /// Deletes an object.
     pub async fn delete(&self, kind: &str, namespace: &str, name: &str) {
         let reply = self.request("DELETE", &format!("{}/{name}", collection(kind, namespace)), "").await;
@@ -288,7 +321,9 @@ async fn try_send(
     let request = client.request(method, "kubernetes", target, &headers, body);
     let answer = client.try_send(request).await?;
     let value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    Ok(Reply { status: answer.status.as_u16(), value })
+    let warnings = answer.headers.get_all("warning").iter();
+    let warnings = warnings.map(|warning| String::from_utf8_lossy(warning.as_bytes()).into_owned()).collect();
+    Ok(Reply { status: answer.status.as_u16(), value, warnings })
 }
 
 /// The first value of a field in a manifest; indentation tells `metadata.name` from other names.

@@ -13,14 +13,14 @@ use crate::of_class;
 const CLASS: &str = "penstock";
 
 /// Asks for a host without a pause until it is stopped. Every answer must be 200.
-struct Hammer {
+pub(crate) struct Hammer {
     is_over: Arc<AtomicBool>,
     n_answers: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Hammer {
-    fn start(gateway: &Gateway, hosts: Vec<String>) -> Self {
+    pub(crate) fn start(gateway: &Gateway, hosts: Vec<String>) -> Self {
         let (is_over, n_answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (over, answers, address) = (Arc::clone(&is_over), Arc::clone(&n_answers), gateway.addresses().http);
         let task = tokio::spawn(async move {
@@ -43,14 +43,14 @@ impl Hammer {
     }
 
     /// Waits until every host was asked for again.
-    async fn more(&self, n_answers: usize) {
+    pub(crate) async fn more(&self, n_answers: usize) {
         let enough = self.n_answers.load(Ordering::SeqCst) + n_answers;
         let has_more =
             async || (self.n_answers.load(Ordering::SeqCst) >= enough || self.task.is_finished()).then_some(());
         wait::until("more answers", has_more).await;
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.is_over.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
     }

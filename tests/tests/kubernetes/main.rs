@@ -6,6 +6,7 @@
 mod away;
 mod classes;
 mod events;
+mod many;
 mod namespaces;
 mod secrets;
 mod serving;

@@ -1,0 +1,70 @@
+//! Many objects: a start with all of them, and a part of them gone while nobody looked (K-03, K-06).
+
+use serde_json::{Value, json};
+use tests::manifests::service;
+use tests::{Client, Cluster, Gateway, Relay, wait};
+
+use crate::away::Hammer;
+
+/// How many Ingresses there are.
+const N_INGRESSES: usize = 5_000;
+/// How many of them go while the API server is away.
+const N_GONE: usize = 500;
+/// Every how many-th of those that stay is asked for.
+const STEP: usize = 45;
+
+fn host(number: usize) -> String {
+    format!("m{number}.test")
+}
+
+fn ingress(number: usize) -> Value {
+    let goes = if number < N_GONE { "yes" } else { "no" };
+    let backend = json!({"service": {"name": "many", "port": {"number": 80}}});
+    let path = json!({"path": "/", "pathType": "Prefix", "backend": backend});
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": format!("m{number}"), "labels": {"goes": goes}},
+        "spec": {"ingressClassName": "many", "rules": [{"host": host(number), "http": {"paths": [path]}}]},
+    })
+}
+
+async fn statuses(client: &mut Client, numbers: impl Iterator<Item = usize>) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for number in numbers {
+        statuses.push(client.get(&host(number), "/", &[]).await.status.as_u16());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn thousands_of_routes_are_there_at_the_first_answer_and_only_those_that_went_are_missed() {
+    let cluster = Cluster::start().await;
+    cluster.class("many", "penstock.dev/ingress").await;
+    let upstream = cluster.upstream("many").await;
+    cluster.apply("default", &service("many", &[upstream.address()])).await;
+    let ingresses: Vec<Value> = (0..N_INGRESSES).map(ingress).collect();
+    cluster.create_all("Ingress", "default", &ingresses).await;
+
+    let relay = Relay::to(cluster.address()).await;
+    let gateway = Gateway::spawn_on(&cluster.kubeconfig_of("admin", relay.address()), &[]);
+    let connected = async || Client::try_http1(gateway.addresses().http).await.ok();
+    let mut client = wait::until("the gateway accepts", connected).await;
+    let first = statuses(&mut client, (0..N_INGRESSES).rev().step_by(STEP)).await;
+    assert!(first.iter().all(|status| *status == 200), "{first:?}");
+    gateway.wait_until_ready().await;
+
+    let hammer = Hammer::start(&gateway, (N_GONE..N_INGRESSES).step_by(STEP).map(host).collect());
+    relay.cut();
+    gateway.wait_for_log(&["watch is interrupted", "kind=Ingress"]).await;
+    cluster.delete_all("Ingress", "default", "goes=yes").await;
+    // What happened meanwhile is forgotten with it.
+    cluster.kill();
+    cluster.restart().await;
+    relay.restore();
+    gateway.wait_for(&format!("http://{}/", host(0)), |answer| answer.status == 404).await;
+    let mut client = Client::http1(gateway.addresses().http).await;
+    let gone = statuses(&mut client, 0..N_GONE).await;
+    assert!(gone.iter().all(|status| *status == 404), "{gone:?}");
+    hammer.more(N_INGRESSES / STEP).await;
+    hammer.end().await;
+}
