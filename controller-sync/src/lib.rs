@@ -1,5 +1,6 @@
 //! Sources of Kubernetes resources, and the loop that makes them live.
 
+pub mod admission;
 pub mod metrics;
 mod report;
 mod resolve;

@@ -9,10 +9,12 @@ use std::time::Instant;
 
 use routing::model::{BackendModel, BackendRef, EndpointAddress};
 use routing::{Delta, Endpoint, LiveRouting, Publisher};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use translate::resources::{Kind, NamespacedName, ObjectKey};
 use translate::{Change, ClassDecision, Config, Translator};
 
+use crate::admission::{self, Judgement};
 use crate::metrics::SyncMetrics;
 use crate::report::Reporter;
 use crate::resolve::{Resolved, Resolver};
@@ -24,6 +26,8 @@ use crate::status::{Board, Classes, Verdict};
 pub enum SyncRequest {
     /// The model as JSON, private keys redacted.
     Dump(oneshot::Sender<String>),
+    /// What would become of an Ingress. Unanswered before there is a model.
+    Review(Box<Value>, oneshot::Sender<Judgement>),
     /// The hash of the model.
     Digest(oneshot::Sender<u64>),
     /// The endpoints of all backends.
@@ -105,10 +109,15 @@ impl Sync {
     }
 
     /// Whoever asked may be gone.
-    fn answer(&self, request: SyncRequest) {
+    fn answer(&mut self, request: SyncRequest) {
         let model = self.publisher.model();
         match request {
             SyncRequest::Dump(answer) => drop(answer.send(serde_json::to_string_pretty(model).unwrap_or_default())),
+            SyncRequest::Review(object, answer) => {
+                if !model.listeners.is_empty() {
+                    drop(answer.send(admission::judge(&mut self.translator, *object)));
+                }
+            }
             SyncRequest::Digest(answer) => drop(answer.send(model.digest())),
             SyncRequest::Endpoints(answer) => drop(answer.send(self.publisher.endpoints())),
         }

@@ -33,7 +33,9 @@ mod upstream;
 pub use admin::Dump;
 pub use connections::{ConnectionCounts, Connections};
 pub use failure::Failure;
-pub use listener::{EndpointError, InheritedSockets, ListenError, Listeners, ProofError};
+pub use listener::{
+    CertificateSource, EndpointError, InheritedSockets, ListenError, Listeners, ProofError, SecureEndpoint,
+};
 pub use question::{Question, QuestionError};
 pub use server::{Server, ServerConfig, ServerError};
 pub use telemetry::{AccessLog, AccessLogFormat, Metrics, PodIdentity};

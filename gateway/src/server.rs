@@ -16,7 +16,7 @@ use crate::application::Application;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
 use crate::health::HealthChecks;
-use crate::listener::{ListenerManager, Listeners, Shared};
+use crate::listener::{Endpoint, ListenerManager, Listeners, SecureEndpoint, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
 use crate::tickets::TicketKeys;
@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub identity: PodIdentity,
     /// The access log; `None` for none.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where an API server asks; `None` for nowhere.
+    pub webhook: Option<SecureEndpoint>,
 }
 
 /// Why the data plane cannot start.
@@ -84,7 +86,7 @@ impl Server {
         control: &Handle,
         dump: Dump,
     ) -> Result<Self, ServerError> {
-        let ServerConfig { threads, status, admin, identity, access_log } = config;
+        let ServerConfig { threads, status, admin, identity, access_log, webhook } = config;
         let connections = Arc::new(Connections::new());
         let metrics =
             Arc::new(Metrics::new(&identity, Arc::clone(&live), Arc::clone(&connections), access_log.clone())?);
@@ -96,10 +98,12 @@ impl Server {
             live: Arc::clone(&live),
             dump,
         };
-        let endpoints = vec![
-            ("status endpoint", status, status_router(state.clone())),
-            ("admin endpoint", admin, admin_router(state)),
+        let plain = |what, address, router| Endpoint { what, address, router, certificate: None };
+        let mut endpoints = vec![
+            plain("status endpoint", status, status_router(state.clone())),
+            plain("admin endpoint", admin, admin_router(state)),
         ];
+        endpoints.extend(webhook.map(|webhook| webhook.named("webhook")));
         let recheck = Arc::new(Notify::new());
         let checks = HealthChecks::new(Arc::clone(&live), Arc::clone(&metrics));
         control.spawn(checks.run(Arc::clone(&recheck)));

@@ -87,3 +87,9 @@ pub fn secret(name: &str, data: &[(&str, &[u8])]) -> String {
     }
     text
 }
+
+/// Bytes as they stand in manifests.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}

@@ -5,12 +5,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use translate::Problem;
 use translate::resources::{Kind, NamespacedName, ObjectKey};
 
 use super::Address;
 
+/// The annotation that names the class of an Ingress where the field does not.
+const CLASS: &str = "kubernetes.io/ingress.class";
 /// News that wait for a writer. Whatever comes on top pushes out the oldest.
 const MAX_NEWS: usize = 1000;
 
@@ -87,6 +90,16 @@ pub(super) enum What {
     Synced,
     /// Something is wrong with it.
     Problem(Problem),
+}
+
+impl Classes {
+    /// Those of an Ingress, whatever else is in it.
+    pub(crate) fn of(ingress: &Value) -> Self {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(Into::into);
+        let annotations = ingress.pointer("/metadata/annotations");
+        let annotation = annotations.and_then(|annotations| annotations.get(CLASS));
+        Self { name: text(ingress.pointer("/spec/ingressClassName")), annotation: text(annotation) }
+    }
 }
 
 impl Board {

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::pausable::Pausable;
 use super::proof::{self, ProofError};
+use super::secure::{self, CertificateSource};
 use super::{ListenError, ListenerManager, adopt, bind};
 use crate::admin::Readiness;
 
@@ -49,10 +50,20 @@ pub(crate) struct Unbound {
     pub traffic: Handle,
     /// Carries everything else.
     pub control: Handle,
-    /// The endpoints for operators: what for, where, and what they serve.
-    pub endpoints: Vec<(&'static str, SocketAddr, axum::Router)>,
+    /// The endpoints for operators.
+    pub endpoints: Vec<Endpoint>,
     commands: mpsc::Receiver<Command>,
     bound: oneshot::Sender<Vec<ListenError>>,
+}
+
+/// An endpoint that is not for clients.
+pub(crate) struct Endpoint {
+    /// What it is called where it cannot be bound.
+    pub what: &'static str,
+    pub address: SocketAddr,
+    pub router: axum::Router,
+    /// With TLS by this certificate; `None` without TLS.
+    pub certificate: Option<CertificateSource>,
 }
 
 /// Why an endpoint is not there.
@@ -75,7 +86,7 @@ impl Listeners {
     /// Nothing is bound yet. The closure gets what tells listeners whether they are paused.
     pub(crate) fn new(
         manager: impl FnOnce(watch::Receiver<bool>) -> ListenerManager,
-        endpoints: Vec<(&'static str, SocketAddr, axum::Router)>,
+        endpoints: Vec<Endpoint>,
         readiness: Arc<Readiness>,
         reconcile: Arc<Notify>,
         traffic: Handle,
@@ -106,14 +117,17 @@ impl Listeners {
         let Some(unbound) = unbound else { return Ok(()) };
         let Unbound { mut manager, readiness, reconcile, traffic, control, endpoints, commands, bound } = unbound;
         let _guard = control.enter();
-        for (what, address, router) in endpoints {
+        for Endpoint { what, address, router, certificate } in endpoints {
             let socket = inherited.remove(&address).map_or_else(|| bind(address), adopt);
             let socket = Arc::new(socket.map_err(|error| EndpointError { what, address, error })?);
             let pausable = Pausable::new(Arc::clone(&socket), self.0.is_paused.subscribe());
             self.0.own.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
             control.spawn(async move {
-                // Ends only with the runtime.
-                let _ = axum::serve(pausable, router).await;
+                // Either ends only with the runtime.
+                match certificate {
+                    Some(certificate) => secure::serve(pausable, router, certificate).await,
+                    None => drop(axum::serve(pausable, router).await),
+                }
             });
         }
         manager.inherit(inherited);

@@ -3,6 +3,7 @@
 mod handle;
 mod pausable;
 mod proof;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,8 +11,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+pub(crate) use handle::Endpoint;
 pub use handle::{EndpointError, InheritedSockets, Listeners};
 pub use proof::ProofError;
+pub use secure::{CertificateSource, SecureEndpoint};
 
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;

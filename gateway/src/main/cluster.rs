@@ -1,16 +1,21 @@
 //! Kubernetes as the source: its flags, and what is started for it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgAction, Args};
+use controller_sync::admission::{self, CertificateFiles};
 use controller_sync::metrics;
 use controller_sync::source::kube::{KubeSource, Selection, connect};
 use controller_sync::status::{Address, Board, Election, Publish, Statuses, StatusesHandle};
+use controller_sync::sync::SyncRequest;
+use gateway::SecureEndpoint;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use translate::{ClassConfig, Config, ServiceRef, Source};
 
 use super::values;
@@ -63,6 +68,39 @@ pub(crate) struct ClusterFlags {
     #[arg(long, value_name = "DURATION", env = "PENSTOCK_ELECTION_TTL", default_value = "10s",
           value_parser = values::election_ttl)]
     pub(crate) election_ttl: Duration,
+    #[command(flatten)]
+    pub(crate) webhook: WebhookFlags,
+}
+
+/// The validating webhook, by ingress-nginx's flags.
+#[derive(Args, Default)]
+pub(crate) struct WebhookFlags {
+    /// Address of the webhook that judges Ingresses before they are written, such as :8443
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_VALIDATING_WEBHOOK", conflicts_with = "manifests",
+          value_parser = values::listen_address,
+          requires_all = ["validating_webhook_certificate", "validating_webhook_key"])]
+    pub(crate) validating_webhook: Option<SocketAddr>,
+    /// File with its certificate, followed as it changes
+    #[arg(long, value_name = "FILE", env = "PENSTOCK_VALIDATING_WEBHOOK_CERTIFICATE", requires = "validating_webhook")]
+    pub(crate) validating_webhook_certificate: Option<PathBuf>,
+    /// File with the key of its certificate
+    #[arg(long, value_name = "FILE", env = "PENSTOCK_VALIDATING_WEBHOOK_KEY", requires = "validating_webhook")]
+    pub(crate) validating_webhook_key: Option<PathBuf>,
+}
+
+impl WebhookFlags {
+    /// The webhook that the flags ask for.
+    pub(crate) fn endpoint(&self, requests: mpsc::Sender<SyncRequest>) -> anyhow::Result<Option<SecureEndpoint>> {
+        let Self { validating_webhook, validating_webhook_certificate, validating_webhook_key } = self;
+        let (Some(address), Some(chain), Some(key)) =
+            (*validating_webhook, validating_webhook_certificate, validating_webhook_key)
+        else {
+            return Ok(None);
+        };
+        let files = CertificateFiles::open(chain, key).context("certificate of the webhook")?;
+        let certificate = Arc::new(move || files.current());
+        Ok(Some(SecureEndpoint { address, router: admission::webhook(requests), certificate }))
+    }
 }
 
 /// What is started for a cluster, as far as others need it.

@@ -39,7 +39,8 @@ pub(crate) fn run(flags: &RunFlags, ignored: &[String]) -> anyhow::Result<ExitCo
     logging::start();
     if let Some(address) = shared_address(flags) {
         eprintln!(
-            "gateway: {address} is given for two purposes; each of --http, --https, --status, --admin needs its own"
+            "gateway: {address} is given for two purposes; each of --http, --https, --status, --admin, --validating-webhook \
+             needs its own"
         );
         return Ok(ExitCode::from(2));
     }
@@ -61,7 +62,7 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
         .context("start threads")?;
     let mut signals = control.block_on(async { Signals::new() })?;
     let is_cluster = flags.manifests.is_empty();
-    let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &[flags.status, flags.admin]);
+    let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &own_addresses(flags));
     let config = if is_cluster { flags.cluster.config(config) } else { config };
     let live = Arc::new(LiveRouting::new());
     let (requests, asked) = mpsc::channel(4);
@@ -72,6 +73,7 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
             admin: flags.admin,
             identity: identity(&flags.meaning.controller_class),
             access_log: flags.access_log.format().map(access_log).transpose()?,
+            webhook: flags.cluster.webhook.endpoint(requests.clone())?,
         },
         Arc::clone(&live),
         control.handle(),
@@ -98,10 +100,15 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     Ok(Parts { control, server, statuses, signals, handover })
 }
 
+/// Where the gateway listens for others than clients: routes must not lead there.
+fn own_addresses(flags: &RunFlags) -> Vec<SocketAddr> {
+    [flags.status, flags.admin].into_iter().chain(flags.cluster.webhook.validating_webhook).collect()
+}
+
 /// An address that is given twice: one listener would hide the other.
 fn shared_address(flags: &RunFlags) -> Option<SocketAddr> {
     let mut addresses: Vec<SocketAddr> =
-        flags.http.iter().chain(&flags.https).chain([&flags.status, &flags.admin]).copied().collect();
+        flags.http.iter().chain(&flags.https).copied().chain(own_addresses(flags)).collect();
     addresses.sort_unstable();
     addresses.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first().copied())
 }

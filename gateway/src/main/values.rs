@@ -1,5 +1,6 @@
 //! Values of flags: durations, objects, services.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use routing::model::PortRef;
@@ -18,6 +19,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn election_ttl(text: &str) -> Result<Duration, String> {
     let ttl = duration(text)?;
     if ttl < Duration::from_secs(3) { Err("a lease must hold for 3 s at least".to_owned()) } else { Ok(ttl) }
+}
+
+/// `address:port`, or `:port` for all addresses, as Go has it.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    whole.parse().map_err(|_| "expected address:port, or :port".to_owned())
 }
 
 /// `namespace/name`.
@@ -55,6 +62,15 @@ mod tests {
         }
         for text in ["", "-1s", "fast", "10 lightyears"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_that_of_all_addresses() {
+        assert_eq!(listen_address(":8443"), listen_address("0.0.0.0:8443"));
+        assert_eq!(listen_address("127.0.0.1:8443"), Ok("127.0.0.1:8443".parse().unwrap()));
+        for text in ["", "8443", ":", ":a", "localhost:8443"] {
+            assert!(listen_address(text).is_err(), "{text}");
         }
     }
 

@@ -11,9 +11,6 @@ use crate::status::{Address, Classes, Shown};
 /// The annotation with which kubectl keeps a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The annotation that names the class of an Ingress where the field does not.
-const CLASS: &str = "kubernetes.io/ingress.class";
-
 /// An object, read.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -76,7 +73,7 @@ pub(super) fn read(mut value: Value, kind: Kind, config: &Config) -> Option<Obje
     let text = |field: &str| Box::<str>::from(meta.get(field).and_then(Value::as_str).unwrap_or_default());
     let (uid, resource) = (text("uid"), text("resourceVersion"));
     strip(meta);
-    let shown = shown(object, kind, &uid, &status);
+    let shown = shown(&value, kind, &uid, &status);
     let digest = xxh3_64(value.to_string().as_bytes());
     let change = match decode(value, config) {
         Decoded::Resource(resource, problems) => Change::Apply(resource, problems),
@@ -90,20 +87,13 @@ pub(super) fn read(mut value: Value, kind: Kind, config: &Config) -> Option<Obje
     Some(Object { key, version: Version { uid, resource, digest }, change, references, shown })
 }
 
-fn shown(object: &Map<String, Value>, kind: Kind, uid: &str, status: &Value) -> Option<Shown> {
-    let spec = object.get("spec").unwrap_or(&Value::Null);
+fn shown(object: &Value, kind: Kind, uid: &str, status: &Value) -> Option<Shown> {
     let addresses = match kind {
         Kind::Ingress => Address::of_status(status),
-        Kind::Service => Address::of_service(spec, status),
+        Kind::Service => Address::of_service(object.get("spec").unwrap_or(&Value::Null), status),
         _ => return None,
     };
-    let annotations = object.get("metadata").and_then(|meta| meta.get("annotations"));
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(Into::into);
-    let class = Classes {
-        name: text(spec.get("ingressClassName")),
-        annotation: text(annotations.and_then(|annotations| annotations.get(CLASS))),
-    };
-    Some(Shown { uid: uid.into(), addresses, class })
+    Some(Shown { uid: uid.into(), addresses, class: Classes::of(object) })
 }
 
 /// Takes out of the metadata what changes without a meaning here.
