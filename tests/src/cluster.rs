@@ -290,6 +290,12 @@ pub fn collection(kind: &str, namespace: &str) -> String {
         "IngressClass" => return "/apis/networking.k8s.io/v1/ingressclasses".to_owned(),
         "ClusterRole" => return "/apis/rbac.authorization.k8s.io/v1/clusterroles".to_owned(),
         "ClusterRoleBinding" => return "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings".to_owned(),
+        "ValidatingAdmissionPolicy" => {
+            return "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies".to_owned();
+        }
+        "ValidatingAdmissionPolicyBinding" => {
+            return "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings".to_owned();
+        }
         "ValidatingWebhookConfiguration" => {
             return "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned();
         }

@@ -9,6 +9,7 @@ mod classes;
 mod events;
 mod many;
 mod namespaces;
+mod policy;
 mod secrets;
 mod serving;
 mod statuses;
