@@ -74,12 +74,14 @@ impl Nodes {
             let asked = tokio::time::timeout(TIMEOUT, self.addresses()).await;
             let next = match asked {
                 Ok(Ok(found)) => {
+                    // At the start, this pod itself is about to become ready.
+                    let next = if found.is_empty() { NODES_RETRY } else { NODES_INTERVAL };
                     addresses.send_if_modified(|known| {
                         let is_other = known.as_ref() != Some(&found);
                         *known = Some(found);
                         is_other
                     });
-                    NODES_INTERVAL
+                    next
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "addresses of the nodes are not known");
