@@ -4,6 +4,9 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use crate::gateway;
 
 /// The address of the cluster's only node.
 pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
@@ -11,12 +14,34 @@ pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 /// The image of the echo server, which is on the node. It answers with [`crate::Seen`].
 pub const ECHO_IMAGE: &str = "docker.io/penstock/echo:1";
 
+/// The image of the gateway of this build, on the node.
+pub static GATEWAY_IMAGE: LazyLock<&str> = LazyLock::new(|| {
+    let name = "docker.io/penstock/gateway:test";
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("gateway.tar");
+    let binary = std::env::var_os("GATEWAY").unwrap_or_else(|| gateway::binary().into());
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image/build");
+    let built = Command::new(build).arg("archive").arg(&archive).arg(name).env("GATEWAY", binary).output().unwrap();
+    succeeded(build, &[], &built);
+    let arguments = ["images", "import", archive.to_str().unwrap()];
+    succeeded("ctr", &arguments, &run("ctr", &arguments, ""));
+    name
+});
+
 /// What kubectl prints.
 ///
 /// # Panics
 /// When it fails.
 pub fn kubectl(arguments: &[&str]) -> String {
     succeeded("kubectl", arguments, &run("kubectl", arguments, ""))
+}
+
+/// What helm prints.
+///
+/// # Panics
+/// When it fails.
+pub fn helm(arguments: &[&str]) -> String {
+    succeeded("helm", arguments, &run("helm", arguments, ""))
 }
 
 /// Runs one of the cluster's tools with an input, and gives what came of it.

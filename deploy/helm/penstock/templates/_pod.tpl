@@ -1,0 +1,206 @@
+{{/* The pods of the controller, which are the same in a Deployment and in a DaemonSet. */}}
+{{- define "penstock.pod" -}}
+{{- $controller := .Values.controller -}}
+metadata:
+  labels:
+    {{- include "penstock.selectorLabels" (list . "controller") | nindent 4 }}
+    {{- with .Values.commonLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $controller.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $controller.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "penstock.serviceAccount" . }}
+  automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
+  terminationGracePeriodSeconds: {{ $controller.terminationGracePeriodSeconds }}
+  {{- if and $controller.hostNetwork (eq $controller.dnsPolicy "ClusterFirst") }}
+  # Names of Services are not resolved in the network of the host without this.
+  dnsPolicy: ClusterFirstWithHostNet
+  {{- else }}
+  dnsPolicy: {{ $controller.dnsPolicy }}
+  {{- end }}
+  {{- if $controller.hostNetwork }}
+  hostNetwork: true
+  {{- end }}
+  {{- if $controller.shareProcessNamespace }}
+  shareProcessNamespace: true
+  {{- end }}
+  {{- with $controller.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $controller.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $controller.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $controller.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- if or $controller.podSecurityContext $controller.sysctls }}
+  securityContext:
+    {{- with $controller.podSecurityContext }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $controller.sysctls }}
+    sysctls:
+      {{- range $name, $value := . }}
+      - name: {{ $name | quote }}
+        value: {{ $value | quote }}
+      {{- end }}
+    {{- end }}
+  {{- end }}
+  {{- with $controller.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $controller.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $controller.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $controller.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    {{- $selector := dict "matchLabels" (include "penstock.selectorLabels" (list $ "controller") | fromYaml) }}
+    - {{ toYaml (merge (dict) . (dict "labelSelector" $selector)) | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
+  {{- with $controller.extraInitContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - {{ include "penstock.container" . | nindent 6 | trim }}
+    {{- with $controller.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $controller.extraVolumes }}
+  volumes:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "penstock.container" -}}
+{{- $controller := .Values.controller -}}
+name: {{ $controller.containerName }}
+image: {{ include "penstock.image" (list . $controller.image) }}
+imagePullPolicy: {{ $controller.image.pullPolicy }}
+args:
+  {{- include "penstock.args" . | nindent 2 }}
+env:
+  - name: POD_NAME
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  - name: POD_NAMESPACE
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.namespace
+  {{- with $controller.extraEnvs }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+securityContext:
+  {{- if $controller.containerSecurityContext }}
+  {{- toYaml $controller.containerSecurityContext | nindent 2 }}
+  {{- else }}
+  {{- include "penstock.securityContext" $controller.image | nindent 2 }}
+  capabilities:
+    drop:
+      - ALL
+    # Ports below 1024
+    add:
+      - NET_BIND_SERVICE
+  {{- end }}
+ports:
+  {{- range $name, $port := $controller.containerPort }}
+  - name: {{ $name }}
+    containerPort: {{ $port }}
+    protocol: TCP
+    {{- if $controller.hostPort.enabled }}
+    hostPort: {{ index $controller.hostPort.ports $name | default $port }}
+    {{- end }}
+  {{- end }}
+  - name: {{ $controller.metrics.portName }}
+    containerPort: {{ $controller.metrics.port }}
+    protocol: TCP
+livenessProbe:
+  {{- toYaml $controller.livenessProbe | nindent 2 }}
+readinessProbe:
+  {{- toYaml $controller.readinessProbe | nindent 2 }}
+{{- with $controller.lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $controller.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $controller.extraVolumeMounts }}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "penstock.securityContext" -}}
+runAsNonRoot: {{ .runAsNonRoot }}
+runAsUser: {{ .runAsUser }}
+runAsGroup: {{ .runAsGroup }}
+allowPrivilegeEscalation: {{ .allowPrivilegeEscalation }}
+readOnlyRootFilesystem: {{ .readOnlyRootFilesystem }}
+seccompProfile:
+  {{- toYaml .seccompProfile | nindent 2 }}
+{{- end }}
+
+{{- define "penstock.args" -}}
+{{- $controller := .Values.controller -}}
+- run
+- --http=0.0.0.0:{{ $controller.containerPort.http }}
+- --https=0.0.0.0:{{ $controller.containerPort.https }}
+- --status=0.0.0.0:{{ $controller.metrics.port }}
+- --configmap=$(POD_NAMESPACE)/{{ include "penstock.controller.fullname" . }}
+- --controller-class={{ $controller.ingressClassResource.controllerValue }}
+- --ingress-class={{ $controller.ingressClass }}
+- --election-id={{ include "penstock.electionID" . }}
+{{- with $controller.electionTTL }}
+- --election-ttl={{ . }}
+{{- end }}
+{{- if $controller.ingressClassByName }}
+- --ingress-class-by-name
+{{- end }}
+{{- if $controller.watchIngressWithoutClass }}
+- --watch-ingress-without-class
+{{- end }}
+{{- with include "penstock.scope" . }}
+- --watch-namespace={{ . }}
+{{- end }}
+{{- if and $controller.scope.enabled $controller.scope.namespaceSelector }}
+- {{ printf "--watch-namespace-selector=%s" $controller.scope.namespaceSelector | quote }}
+{{- end }}
+{{- with include "penstock.publishService" . }}
+- --publish-service={{ . }}
+{{- end }}
+{{- if $controller.reportNodeInternalIp }}
+- --report-node-internal-ip-address
+{{- end }}
+{{- if .Values.defaultBackend.enabled }}
+- --default-backend-service=$(POD_NAMESPACE)/{{ include "penstock.defaultBackend.fullname" . }}
+{{- end }}
+{{- range $flag, $value := $controller.extraArgs }}
+- {{ if or (kindIs "invalid" $value) (eq (toString $value) "") }}{{ printf "--%s" $flag | quote }}{{ else }}{{ printf "--%s=%s" $flag (toString $value) | quote }}{{ end }}
+{{- end }}
+{{- end }}

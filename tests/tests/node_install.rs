@@ -1,0 +1,295 @@
+//! `deploy/` on a real cluster: what the chart and the rendered manifests make, run and leave behind.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tests::node::{ECHO_IMAGE, GATEWAY_IMAGE, NODE, Namespace, helm, kubectl, run, succeeded};
+use tests::{Answer, Client, wait};
+use tokio::sync::Mutex;
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/penstock");
+
+/// A pod that is about to go accepts for as long as nodes may take to learn of it.
+const PATIENT: &str = "controller.extraArgs.lame-duck=5s";
+
+/// Held by tests that use the node's own ports, or the IngressClass `nginx` that fixed manifests have.
+static NODE_IS_MINE: Mutex<()> = Mutex::const_new(());
+
+/// A release of the chart in a namespace of its own, with a class that no other has.
+struct Release {
+    namespace: Namespace,
+}
+
+impl Release {
+    /// Installs the chart, and waits until the gateway is ready.
+    fn install(prefix: &str, labels: &[&str], values: &[&str]) -> Self {
+        let release = Self { namespace: Namespace::create(prefix) };
+        if !labels.is_empty() {
+            kubectl(&[&["label", "namespace", release.name()], labels].concat());
+        }
+        release.helm("install", values);
+        release
+    }
+
+    /// The name of the release, of its class and of its namespace.
+    fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    fn helm(&self, command: &str, values: &[&str]) {
+        let name = self.name();
+        let (registry, rest) = GATEWAY_IMAGE.split_once('/').unwrap();
+        let (image, tag) = rest.split_once(':').unwrap();
+        let own = [
+            format!("controller.image.registry={registry},controller.image.image={image},controller.image.tag={tag}"),
+            format!("controller.ingressClassResource.name={name},controller.ingressClass={name}"),
+            format!("controller.ingressClassResource.controllerValue=tests/{name}"),
+            "controller.service.type=NodePort,controller.extraArgs.lame-duck=1s".to_owned(),
+        ];
+        let values = own.iter().map(String::as_str).chain(values.iter().copied()).flat_map(|value| ["--set", value]);
+        let arguments = [command, name, CHART, "--namespace", name, "--wait", "--timeout=60s"];
+        helm(&arguments.into_iter().chain(values).collect::<Vec<_>>());
+    }
+
+    /// Where a port of one of its Services is on the node.
+    fn node_port(&self, port: &str) -> SocketAddr {
+        let service = format!("{}-penstock-controller", self.name());
+        let path = format!("--output=jsonpath={{.spec.ports[?(@.name=='{port}')].nodePort}}");
+        SocketAddr::new(NODE, self.namespace.kubectl(&["get", "service", &service, &path]).parse().unwrap())
+    }
+
+    /// Uninstalls it, and waits until nothing of it is left anywhere. The Lease has no labels: it is the gateway's.
+    async fn uninstall(self) {
+        let name = self.name();
+        helm(&["uninstall", name, "--namespace", name, "--wait", "--timeout=60s"]);
+        let kinds = kubectl(&["api-resources", "--verbs=list", "--output=name"]);
+        let kinds = kinds.lines().collect::<Vec<_>>().join(",");
+        for selector in [format!("app.kubernetes.io/instance={name}"), format!("name={name},owner=helm")] {
+            wait::until("nothing of the release is left", async || {
+                let left = kubectl(&["get", &kinds, "--all-namespaces", "--selector", &selector, "--output=name"]);
+                left.is_empty().then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// An echo server with an Ingress for `HOST`, ready. Its pods are allowed wherever pods may run at all.
+fn echo(namespace: &Namespace, class: &str) {
+    let name = namespace.name();
+    namespace.apply(&format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: echo}}
+spec:
+  selector: {{matchLabels: {{app: echo}}}}
+  template:
+    metadata: {{labels: {{app: echo}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {{name: echo, image: {ECHO_IMAGE}, args: ['8080'], env: [{{name: NAME, value: {name}}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: echo}}
+spec: {{selector: {{app: echo}}, ports: [{{port: 80, targetPort: 8080}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: echo, annotations: {{nginx.ingress.kubernetes.io/ssl-redirect: 'false'}}}}
+spec:
+  ingressClassName: {class}
+  rules:
+  - host: {name}.test
+    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: echo, port: {{number: 80}}}}}}}}]}}
+"
+    ));
+    namespace.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
+}
+
+async fn try_get(address: SocketAddr, host: &str) -> Option<Answer> {
+    let mut client = Client::try_http1(address).await.ok()?;
+    let request = client.request("GET", host, "/", &[], "");
+    client.try_send(request).await.ok()
+}
+
+/// Waits until the echo server of a namespace answers through the gateway.
+async fn until_served(address: SocketAddr, namespace: &Namespace) {
+    let host = format!("{}.test", namespace.name());
+    let answer = wait::until("the Ingress is served", async || {
+        try_get(address, &host).await.filter(|answer| answer.status == 200)
+    })
+    .await;
+    assert_eq!(answer.upstream(), namespace.name());
+}
+
+// Pods that Kubernetes' strictest profile allows: not root, no rights but that to bind low ports.
+#[tokio::test]
+async fn a_deployment_within_the_restricted_profile_serves_through_an_upgrade_and_leaves_nothing() {
+    let release = Release::install("deployment", &["pod-security.kubernetes.io/enforce=restricted"], &[PATIENT]);
+    let backend = Namespace::create("backend");
+    echo(&backend, release.name());
+    let address = release.node_port("http");
+    until_served(address, &backend).await;
+
+    let (done, host) = (Arc::new(AtomicBool::new(false)), format!("{}.test", backend.name()));
+    let load = tokio::spawn({
+        let done = Arc::clone(&done);
+        async move {
+            let mut statuses = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                statuses.push(try_get(address, &host).await.map(|answer| answer.status.as_u16()));
+            }
+            statuses
+        }
+    });
+    let (release, pods) = tokio::task::spawn_blocking(move || {
+        let pods = |release: &Release| {
+            let selector = "--selector=app.kubernetes.io/component=controller";
+            release.namespace.kubectl(&["get", "pods", selector, "--output=name"])
+        };
+        let before = pods(&release);
+        release.helm("upgrade", &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT]);
+        release.namespace.kubectl(&["wait", "--for=delete", before.trim(), "--timeout=60s"]);
+        let after = pods(&release);
+        assert!(!after.contains(before.trim()), "{before} is among {after}");
+        (release, after)
+    })
+    .await
+    .unwrap();
+    assert_eq!(pods.lines().count(), 2, "{pods}");
+    done.store(true, Ordering::Relaxed);
+    let statuses = load.await.unwrap();
+    let failed = statuses.iter().filter(|status| **status != Some(200)).count();
+    assert!(statuses.len() > 10 && failed == 0, "{failed} of {} requests failed during the upgrade", statuses.len());
+    release.uninstall().await;
+}
+
+#[tokio::test]
+async fn a_daemon_set_serves_on_the_ports_of_its_node_and_shows_its_address() {
+    let _node = NODE_IS_MINE.lock().await;
+    let values = [
+        "controller.kind=DaemonSet",
+        "controller.hostNetwork=true",
+        "controller.service.enabled=false",
+        "controller.tolerations[0].operator=Exists",
+    ];
+    let release = Release::install("daemon-set", &[], &values);
+    let backend = Namespace::create("backend");
+    echo(&backend, release.name());
+    until_served(SocketAddr::new(NODE, 80), &backend).await;
+    let mut client = Client::https2(SocketAddr::new(NODE, 443), Some("any.test")).await;
+    assert_eq!(client.get(&format!("{}.test", backend.name()), "/", &[]).await.upstream(), backend.name());
+    wait::until("the address of the node is the status", async || {
+        let path = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
+        (backend.kubectl(&["get", "ingress", "echo", path]) == NODE.to_string()).then_some(())
+    })
+    .await;
+    release.uninstall().await;
+}
+
+// Seed 3's DaemonSet: an old image's name, arguments that begin with its program, no user of its own.
+#[tokio::test]
+async fn the_manifest_of_an_ingress_nginx_daemon_set_runs_the_gateway() {
+    let _node = NODE_IS_MINE.lock().await;
+    let seed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seeds/003/ingress-nginx-daemonset.yaml"))
+            .unwrap();
+    let image = seed.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+    succeeded("ctr", &[], &run("ctr", &["images", "tag", "--force", *GATEWAY_IMAGE, image], ""));
+    let namespace = Namespace::create("seed");
+    let name = namespace.name();
+    let account = format!("--serviceaccount={name}:default");
+    kubectl(&["create", "clusterrolebinding", name, "--clusterrole=cluster-admin", &account]);
+    namespace.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: nginx-configuration}}");
+    namespace.apply(&seed.replace("  namespace: ingress-nginx\n", ""));
+    namespace.kubectl(&["rollout", "status", "daemonset/ingress-nginx", "--timeout=60s"]);
+    let class = format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {{name: {name}}}, \
+         spec: {{controller: k8s.io/ingress-nginx}}}}"
+    );
+    namespace.apply(&class);
+    echo(&namespace, name);
+    until_served(SocketAddr::new(NODE, 80), &namespace).await;
+    // The node's ports are free again only when the pod has gone.
+    namespace.kubectl(&["delete", "daemonset", "ingress-nginx"]);
+    namespace.kubectl(&["wait", "--for=delete", "pod", "--selector=app=ingress-nginx", "--timeout=60s"]);
+    kubectl(&["delete", "ingressclass,clusterrolebinding", name]);
+}
+
+#[tokio::test]
+async fn the_manifests_for_bare_metal_serve_on_their_node_ports() {
+    let _node = NODE_IS_MINE.lock().await;
+    let manifests = format!("{DEPLOY}/static/baremetal.yaml");
+    let text = std::fs::read_to_string(&manifests).unwrap();
+    let image = text.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+    succeeded("ctr", &[], &run("ctr", &["images", "tag", "--force", *GATEWAY_IMAGE, image], ""));
+    kubectl(&["apply", "--filename", &manifests]);
+    kubectl(&["--namespace=penstock", "rollout", "status", "deployment/penstock-controller", "--timeout=60s"]);
+    let backend = Namespace::create("backend");
+    echo(&backend, "nginx");
+    until_served(SocketAddr::new(NODE, 30080), &backend).await;
+    let mut client = Client::https1(SocketAddr::new(NODE, 30443), Some("any.test")).await;
+    assert_eq!(client.get(&format!("{}.test", backend.name()), "/", &[]).await.upstream(), backend.name());
+    drop(client);
+    // The kustomize base, which differs in the kind of its Service.
+    kubectl(&["apply", "--dry-run=server", "--validate=strict", "--kustomize", &format!("{DEPLOY}/static")]);
+    // A namespace waits for as long as its pods might.
+    kubectl(&["--namespace=penstock", "delete", "deployment", "penstock-controller"]);
+    kubectl(&["--namespace=penstock", "wait", "--for=delete", "pod", "--all", "--timeout=60s"]);
+    kubectl(&["delete", "--filename", &manifests, "--ignore-not-found", "--timeout=60s"]);
+}
+
+#[test]
+fn rendered_manifests_are_current() {
+    let fresh = tempfile::tempdir().unwrap();
+    let render = format!("{DEPLOY}/static/render");
+    let arguments = [fresh.path().to_str().unwrap()];
+    succeeded(&render, &arguments, &run(&render, &arguments, ""));
+    for name in ["cloud.yaml", "baremetal.yaml"] {
+        let committed = std::fs::read_to_string(Path::new(DEPLOY).join("static").join(name)).unwrap();
+        let rendered = std::fs::read_to_string(fresh.path().join(name)).unwrap();
+        assert!(committed == rendered, "deploy/static/{name} is out of date: run deploy/static/render");
+        let version = format!("image: ghcr.io/penstock/gateway:{}\n", env!("CARGO_PKG_VERSION"));
+        assert!(rendered.contains(&version), "the chart is not of this version");
+    }
+}
+
+#[test]
+fn the_chart_is_linted_and_refuses_values_that_mean_nothing() {
+    helm(&["lint", "--strict", CHART]);
+    helm(&["lint", "--strict", CHART, "--values", &format!("{CHART}/ci/everything-values.yaml")]);
+    for value in ["controller.replicacount=2", "controller.kind=StatefulSet", "tcp.9000=ns/service:1"] {
+        let output = run("helm", &["template", "a", CHART, "--set", value], "");
+        assert!(!output.status.success(), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_object_that_the_chart_can_make() {
+    let programs = run("sh", &["-c", "dirname \"$(command -v helm)\""], "");
+    let programs = String::from_utf8(programs.stdout).unwrap();
+    for kind in ["podmonitors", "prometheusrules", "servicemonitors"] {
+        let file = format!("{}/monitoring.coreos.com_{kind}.yaml", programs.trim());
+        kubectl(&["apply", "--server-side", "--filename", &file]);
+        let name = format!("customresourcedefinition/{kind}.monitoring.coreos.com");
+        kubectl(&["wait", "--for=condition=Established", &name, "--timeout=30s"]);
+    }
+    let namespace = Namespace::create("everything");
+    let everything = format!("{CHART}/ci/everything-values.yaml");
+    let name = namespace.name();
+    let rendered = helm(&["template", name, CHART, "--namespace", name, "--values", &everything]);
+    let arguments = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"];
+    wait::until("the new kinds are known", async || {
+        let output = run("kubectl", &arguments, &rendered);
+        let said = String::from_utf8_lossy(&output.stderr);
+        (!said.contains("no matches for kind")).then(|| succeeded("kubectl", &arguments, &output))
+    })
+    .await;
+}
