@@ -3,6 +3,7 @@
 mod bare;
 mod client;
 mod cpu;
+mod edit;
 mod http;
 mod live;
 mod load;
@@ -12,6 +13,7 @@ mod peers;
 mod process;
 mod procfs;
 mod report;
+mod routes;
 mod statistics;
 mod upstream;
 mod workspace;

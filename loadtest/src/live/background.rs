@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::routes::{Routes, is_right};
 use crate::client::Connection;
+use crate::routes::{Routes, is_right};
 
 /// Connections, each with a thread.
 const N_CONNECTIONS: u32 = 4;

@@ -1,8 +1,6 @@
 //! `loadtest live`: time from the edit of a manifest to the first right answer, under load.
 
 mod background;
-mod edit;
-mod routes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,10 +10,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::background::Background;
-use self::edit::Edit;
-use self::routes::{Route, Routes, Serving};
 use crate::client::Connection;
+use crate::edit::Edit;
 use crate::peers::Gateway;
+use crate::routes::{self, Route, Routes, Serving};
 use crate::statistics::quantile;
 use crate::{procfs, report, upstream, workspace};
 

@@ -14,7 +14,7 @@ const ENDPOINT_SHARE: usize = 10;
 
 /// What a route may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Serving {
+pub(crate) enum Serving {
     /// The first upstream.
     A,
     /// The second one.
@@ -24,8 +24,8 @@ pub(super) enum Serving {
 }
 
 /// A route.
-pub(super) struct Route {
-    pub(super) host: String,
+pub(crate) struct Route {
+    pub(crate) host: String,
     number: usize,
     is_by_endpoints: bool,
     directory: PathBuf,
@@ -34,8 +34,8 @@ pub(super) struct Route {
 }
 
 /// All routes, and the upstreams that they lead to.
-pub(super) struct Routes {
-    pub(super) routes: Vec<Route>,
+pub(crate) struct Routes {
+    pub(crate) routes: Vec<Route>,
     upstreams: [SocketAddr; 2],
 }
 
@@ -49,7 +49,7 @@ impl Serving {
     }
 
     /// Whoever the answer is from; `None` when it is neither of an upstream nor that of an unknown host.
-    pub(super) fn of(answer: &Answer) -> Option<Self> {
+    pub(crate) fn of(answer: &Answer) -> Option<Self> {
         match (answer.status, answer.body.as_str()) {
             (200, "a") => Some(Self::A),
             (200, "b") => Some(Self::B),
@@ -71,23 +71,23 @@ impl Serving {
 
 impl Route {
     /// Says that several answers are right from now on.
-    pub(super) fn set_right(&self, right: &[Serving]) {
+    pub(crate) fn set_right(&self, right: &[Serving]) {
         self.right.store(right.iter().fold(0, |bits, serving| bits | serving.bit()), Ordering::SeqCst);
     }
 
     /// The right answers as bits; to be read before a question and after its answer.
-    pub(super) fn right(&self) -> u8 {
+    pub(crate) fn right(&self) -> u8 {
         self.right.load(Ordering::SeqCst)
     }
 
     /// The file that says what the route answers.
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         let kind = if self.is_by_endpoints { "slice" } else { "ingress" };
         self.directory.join(format!("{kind}-{}.yaml", self.number))
     }
 
     /// Whether its EndpointSlice is what is edited.
-    pub(super) fn is_by_endpoints(&self) -> bool {
+    pub(crate) fn is_by_endpoints(&self) -> bool {
         self.is_by_endpoints
     }
 
@@ -101,7 +101,7 @@ impl Route {
 }
 
 /// Whether an answer is among those that were right before the question or after the answer.
-pub(super) fn is_right(answer: &Answer, before: u8, after: u8) -> bool {
+pub(crate) fn is_right(answer: &Answer, before: u8, after: u8) -> bool {
     Serving::of(answer).is_some_and(|serving| serving.bit() & (before | after) != 0)
 }
 
@@ -109,7 +109,7 @@ pub(super) fn is_right(answer: &Answer, before: u8, after: u8) -> bool {
 
 impl Routes {
     /// Writes the manifests; every route leads to the first upstream.
-    pub(super) fn create(directory: &Path, n_routes: usize, upstreams: [SocketAddr; 2]) -> anyhow::Result<Self> {
+    pub(crate) fn create(directory: &Path, n_routes: usize, upstreams: [SocketAddr; 2]) -> anyhow::Result<Self> {
         let [a, b] = upstreams;
         let shared =
             [manifests::service("a"), manifests::slice("a", a), manifests::service("b"), manifests::slice("b", b)];
@@ -134,7 +134,7 @@ impl Routes {
     }
 
     /// What the file of a route has to say.
-    pub(super) fn text(&self, route: &Route, serving: Serving) -> String {
+    pub(crate) fn text(&self, route: &Route, serving: Serving) -> String {
         if !route.is_by_endpoints {
             return route.ingress(serving.upstream());
         }

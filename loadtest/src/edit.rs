@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// How a file is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Edit {
+pub(crate) enum Edit {
     /// The new text is written beside the file and renamed over it.
     Rename,
     /// The file is truncated and written.
@@ -19,7 +19,7 @@ pub(super) enum Edit {
 }
 
 impl Edit {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rename => "write and rename",
             Self::InPlace => "write in place",
@@ -29,7 +29,7 @@ impl Edit {
     }
 
     /// Makes the edit and returns when it was done: the file closed, renamed or removed.
-    pub(super) fn make(self, file: &Path, text: &str) -> io::Result<Instant> {
+    pub(crate) fn make(self, file: &Path, text: &str) -> io::Result<Instant> {
         match self {
             Self::Rename => {
                 // As editors do it: a name that is no manifest's, in the same directory.
