@@ -62,6 +62,7 @@ struct Shared {
     n_open: AtomicUsize,
     n_accepted: AtomicU64,
     is_draining: AtomicBool,
+    is_cut: AtomicBool,
     drain_deadline: OnceLock<Instant>,
     changed: Notify,
 }
@@ -72,7 +73,7 @@ struct State {
     is_request_done: AtomicBool,
     n_requests: AtomicU32,
     lingers: AtomicBool,
-    /// The task that reads, to be woken when the gateway drains.
+    /// The task that reads and writes, to be woken when the gateway drains, and at the drain limit.
     waker: AtomicWaker,
     shared: Arc<Shared>,
 }
@@ -136,6 +137,12 @@ impl Connections {
     pub fn drain(&self) {
         self.shared.is_draining.store(true, Ordering::Release);
         let _ = self.shared.drain_deadline.set(Instant::now() + IDLE_LINGER);
+        self.for_each(|state| state.waker.wake());
+    }
+
+    /// Tells every connection that is left that it closes now, whatever it is at.
+    pub fn cut(&self) {
+        self.shared.is_cut.store(true, Ordering::Release);
         self.for_each(|state| state.waker.wake());
     }
 
@@ -221,12 +228,17 @@ impl ConnectionHandle {
         self.0.shared.is_draining.load(Ordering::Acquire)
     }
 
+    /// Whether the drain limit is over.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.shared.is_cut.load(Ordering::Acquire)
+    }
+
     /// When an idle connection closes because the gateway drains; `None` while it does not.
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
         if self.is_draining() { self.0.shared.drain_deadline.get().copied() } else { None }
     }
 
-    /// Remembers the task that reads.
+    /// Remembers the task of the connection.
     pub(crate) fn register(&self, waker: &Waker) {
         self.0.waker.register(waker);
     }

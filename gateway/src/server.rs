@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
 use crate::application::Application;
+use crate::connection::LINGER;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
 use crate::health::HealthChecks;
@@ -26,6 +27,8 @@ use crate::tls::{TlsSetupError, fake_certificate};
 const UPSTREAM_POOL: usize = 16_384;
 /// Attempts that Pingora allows at most; rules allow fewer.
 const MAX_ATTEMPTS: usize = 16;
+/// How long connections that are cut may take: a client that does not close its side is not waited for any longer.
+const FAREWELL: Duration = LINGER.saturating_add(Duration::from_secs(1));
 /// Descriptors that are kept back for logs, health checks, status and the resolver.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
@@ -194,15 +197,20 @@ impl Server {
         self.readiness.set_leaving();
     }
 
-    /// Closes the listening sockets, and the connections as they become idle; returns when none is left or after
-    /// `limit`. Returns how many were cut.
+    /// Closes the listening sockets, and the connections as they become idle; returns when none is left, or, after
+    /// `limit`, when those that are left were closed. Returns how many were.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.leave();
         self.listeners.close().await;
         let _ = self.shutdown.send(true);
         self.connections.drain();
         let _ = tokio::time::timeout(limit, self.connections.wait_until_none()).await;
-        self.connections.n_open()
+        let n_cut = self.connections.n_open();
+        if n_cut > 0 {
+            self.connections.cut();
+            let _ = tokio::time::timeout(FAREWELL, self.connections.wait_until_none()).await;
+        }
+        n_cut
     }
 
     /// Ends the threads and writes what the access log still holds, within `limit`.

@@ -5,9 +5,11 @@
 //! that makes no progress has one, whatever protocol is spoken above. What is read from HTTP/1 is framed here, too: the
 //! sessions above see whole heads, and never a byte of the next request.
 
+mod farewell;
 mod read;
 mod timer;
 mod transport;
+mod websocket;
 
 use std::fmt;
 use std::io;
@@ -15,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,11 +41,14 @@ use crate::connections::{ConnectionHandle, Phase};
 use crate::failure::Failure;
 use crate::framing::Framer;
 use crate::proxy_header::RelayedEnds;
+use farewell::Farewell;
 use timer::Timer;
+use transport::ReadWrite;
 pub(crate) use transport::Transport;
+use websocket::Frames;
 
-/// How long a client that was refused in the middle of what it sends may go on sending.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a client may go on sending to a connection that is closed in the middle of what it sends.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// What is known about a connection. Every request on it shares this.
 #[derive(Debug)]
@@ -114,6 +119,10 @@ pub(crate) struct Connection {
     had_request: bool,
     write_timer: Timer,
     write_blocked_since: Option<Instant>,
+    /// What went to the client of a tunnel.
+    frames: Option<Box<Frames>>,
+    /// How the connection is closed, once the drain limit is over.
+    farewell: Option<Box<Farewell>>,
     socket_digest: Arc<SocketDigest>,
     tls_digest: Option<Arc<SslDigest>>,
     /// Carries the [`ConnectionInfo`] to the requests, of HTTP/1 and HTTP/2 alike.
@@ -223,40 +232,66 @@ impl Connection {
             had_request: false,
             write_timer: Timer::default(),
             write_blocked_since: None,
+            frames: None,
+            farewell: None,
             socket_digest: Arc::new(socket_digest),
             tls_digest,
             info_digest: Arc::new(info_digest),
         })
     }
 
-    /// Keeps the time of a write that waits; a client that takes nothing for long is cut off.
-    fn watch_write<T>(&mut self, poll: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    /// Keeps the time of a write that waits; a client that takes nothing for long is cut off, and so is everybody at the
+    /// drain limit.
+    fn poll_write_side<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut dyn ReadWrite>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.info.handle.is_cut() {
+            ready!(self.poll_farewell(context));
+            return Poll::Ready(Err(farewell::cut()));
+        }
+        let poll = write(self.io.pin(), context);
         if poll.is_ready() {
             self.write_blocked_since = None;
             return poll;
         }
+        self.info.handle.register(context.waker());
         let since = *self.write_blocked_since.get_or_insert_with(Instant::now);
         if self.write_timer.poll(since + self.limits.write, context).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client does not read")));
         }
         Poll::Pending
     }
+
+    /// Notes what a tunnel has sent to its client.
+    fn follow_tunnel<'b>(&mut self, sent: &Poll<io::Result<usize>>, slices: impl Iterator<Item = &'b [u8]>) {
+        let Poll::Ready(Ok(mut left)) = *sent else { return };
+        if self.info.handle.phase() != Phase::Tunnel {
+            return;
+        }
+        let frames = self.frames.get_or_insert_default();
+        for slice in slices {
+            let n = left.min(slice.len());
+            frames.follow(&slice[..n]);
+            left -= n;
+        }
+    }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = self.io.pin().poll_write(context, bytes);
-        self.watch_write(poll, context)
+        let poll = self.poll_write_side(context, |io, context| io.poll_write(context, bytes));
+        self.follow_tunnel(&poll, std::iter::once(bytes));
+        poll
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = self.io.pin().poll_flush(context);
-        self.watch_write(poll, context)
+        self.poll_write_side(context, |io, context| io.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = self.io.pin().poll_shutdown(context);
-        self.watch_write(poll, context)
+        self.poll_write_side(context, |io, context| io.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -264,8 +299,9 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = self.io.pin().poll_write_vectored(context, slices);
-        self.watch_write(poll, context)
+        let poll = self.poll_write_side(context, |io, context| io.poll_write_vectored(context, slices));
+        self.follow_tunnel(&poll, slices.iter().map(|slice| &**slice));
+        poll
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,7 +12,7 @@ use pingora::protocols::Peek;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Connection, Refusal};
+use super::{Connection, Refusal, farewell};
 use crate::connections::Phase;
 use crate::failure::Failure;
 
@@ -190,6 +190,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // A drain that begins or ends now must find this connection.
+        this.info.handle.register(context.waker());
+        if this.info.handle.is_cut() {
+            ready!(this.poll_farewell(context));
+            // Nobody waits for an idle connection; whoever reads a message must not take this for its end.
+            let is_idle = this.info.handle.phase() == Phase::Idle;
+            return Poll::Ready(if is_idle { Ok(()) } else { Err(farewell::cut()) });
+        }
         loop {
             let phase = this.follow_requests();
             if !this.held.is_empty() && this.pass_held(buffer)? {
@@ -197,7 +205,6 @@ impl AsyncRead for Connection {
             }
             if this.info.refusal.get().is_some() || (this.framer.is_done() && !this.held.is_empty()) {
                 // What is held waits until the request before it is answered, or becomes a tunnel.
-                this.info.handle.register(context.waker());
                 return Poll::Pending;
             }
             if this.held.is_empty() && !this.framer.is_done() {
