@@ -15,10 +15,12 @@ mod procfs;
 mod report;
 mod routes;
 mod statistics;
+mod upgrade;
 mod upstream;
 mod workspace;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +45,8 @@ enum Command {
     Live(live::LiveFlags),
     /// Resident memory of 10,000 routes with their Services and EndpointSlices, and what of it is given back
     Memory(memory::MemoryFlags),
+    /// Requests that are lost by upgrades: by those that succeed, by those that fail, and by none of them
+    Upgrade(upgrade::UpgradeFlags),
     /// Serves as the bare Pingora proxy
     #[command(hide = true)]
     Bare {
@@ -61,6 +65,13 @@ enum Command {
         #[arg(long)]
         body: String,
     },
+    /// Takes part in a hand-over, badly
+    #[command(hide = true)]
+    Successor {
+        #[arg(long)]
+        socket: PathBuf,
+        fault: upgrade::Fault,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,8 +79,10 @@ fn main() -> ExitCode {
         Command::Cpu(flags) => cpu::cpu(&flags),
         Command::Live(flags) => live::live(&flags),
         Command::Memory(flags) => memory::memory(&flags),
+        Command::Upgrade(flags) => upgrade::upgrade(&flags),
         Command::Bare { listen, upstream, threads } => bare::serve(listen, upstream, threads),
         Command::Upstream { listen, body } => upstream::serve(listen, &body),
+        Command::Successor { socket, fault } => upgrade::succeed(&socket, fault),
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");

@@ -76,6 +76,20 @@ impl Process {
         procfs::resident(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))
     }
 
+    /// Bytes that it has logged so far.
+    pub(crate) fn logged(&self) -> anyhow::Result<u64> {
+        let log = std::fs::metadata(&self.log).with_context(|| format!("look at {}", self.log.display()))?;
+        Ok(log.len())
+    }
+
+    /// What it has logged after the first `offset` bytes.
+    pub(crate) fn log_after(&self, offset: u64) -> anyhow::Result<String> {
+        let mut text = Vec::new();
+        let mut log = File::open(&self.log).with_context(|| format!("open {}", self.log.display()))?;
+        log.seek(SeekFrom::Start(offset)).and_then(|_| log.read_to_end(&mut text)).context("read a log")?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     fn last_words(&self) -> String {
         let mut text = Vec::new();
         if let Ok(mut log) = File::open(&self.log) {

@@ -34,7 +34,8 @@ pub(crate) fn start(body: &str) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn accept(listener: TcpListener, body: &str) {
+/// Answers every connection.
+pub(crate) async fn accept(listener: TcpListener, body: &str) {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len());
     let answer: Arc<[u8]> = (head + body).into_bytes().into();
     loop {

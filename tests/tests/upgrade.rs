@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use http::Response;
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use tests::certificate::Certificate;
 use tests::client::insecure_config_of;
 use tests::gateway::{Addresses, binary};
@@ -244,15 +244,24 @@ async fn what_is_under_way_ends_on_the_old_process() {
 #[tokio::test]
 async fn a_tls_session_is_resumed_with_the_next_process() {
     let fixture = Fixture::start(&["--configmap=default/settings"]).await;
-    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  \
-                    ssl-session-tickets: \"true\"\n  ssl-session-cache: \"false\"\n  ssl-protocols: TLSv1.2 TLSv1.3\n";
-    fixture.manifests.write("settings.yaml", settings);
-    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
-        let config = Arc::new(insecure_config_of(versions).0);
+    let connect = async |config: &Arc<ClientConfig>| {
+        let name = ServerName::try_from("a.test").unwrap();
+        let stream = TcpStream::connect(fixture.gateway.addresses().https).await.unwrap();
+        TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+    };
+    let [tls12, tls13] = [&rustls::version::TLS12, &rustls::version::TLS13];
+    for (name, version, other) in [("TLSv1.2", tls12, tls13), ("TLSv1.3", tls13, tls12)] {
+        let settings = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  ssl-protocols: {name}\n  \
+             ssl-session-tickets: \"true\"\n  ssl-session-cache: \"false\"\n"
+        );
+        fixture.manifests.write("settings.yaml", &settings);
+        let [config, refused] = [version, other].map(|version| Arc::new(insecure_config_of(&[version]).0));
+        // Before the settings are live, sessions are resumed by their number.
+        let is_live = async || connect(&refused).await.is_err().then_some(());
+        wait::until("the settings are live", is_live).await;
         let shake = async || {
-            let name = ServerName::try_from("a.test").unwrap();
-            let stream = TcpStream::connect(fixture.gateway.addresses().https).await.unwrap();
-            let mut stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.unwrap();
+            let mut stream = connect(&config).await.unwrap();
             // Tickets of TLS 1.3 come after the handshake.
             stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").await.unwrap();
             let mut answer = Vec::new();
@@ -260,8 +269,8 @@ async fn a_tls_session_is_resumed_with_the_next_process() {
             assert!(answer.starts_with(b"HTTP/1.1 200 "));
             stream.get_ref().1.handshake_kind().unwrap()
         };
-        // The settings are live when a session is resumed.
-        wait::until("tickets are given", async || (shake().await == HandshakeKind::Resumed).then_some(())).await;
+        assert_eq!(shake().await, HandshakeKind::Full);
+        assert_eq!(shake().await, HandshakeKind::Resumed);
         let upgraded = fixture.place.upgrade(None).await;
         assert_eq!(upgraded.status.code(), Some(0), "{}", said(&upgraded));
         assert_eq!(shake().await, HandshakeKind::Resumed);

@@ -13,6 +13,10 @@ pub(crate) struct Gateway {
     pub(crate) process: Process,
     /// Where it serves HTTP.
     pub(crate) address: SocketAddr,
+    /// Where it serves HTTPS.
+    pub(crate) https: SocketAddr,
+    /// Where its metrics are.
+    pub(crate) status: SocketAddr,
 }
 
 impl Gateway {
@@ -24,15 +28,34 @@ impl Gateway {
         log_directory: &Path,
         flags: &[String],
     ) -> anyhow::Result<Self> {
-        let [address, https, status, admin] = [(); 4].map(|()| process::free_address());
-        let address = address?;
+        Self::launch(Command::new(program), directory, log_directory, flags)
+    }
+
+    /// The same as the child of `gateway supervise`, which lives as long as a successor does.
+    pub(crate) fn supervised(
+        program: &Path,
+        directory: &Path,
+        log_directory: &Path,
+        flags: &[String],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
+        command.args(["supervise", "--"]);
+        Self::launch(command, directory, log_directory, flags)
+    }
+
+    fn launch(mut command: Command, directory: &Path, log_directory: &Path, flags: &[String]) -> anyhow::Result<Self> {
+        let [address, https, status, admin] = [(); 4].map(|()| process::free_address());
+        let (address, https, status) = (address?, https?, status?);
         command.arg("run").arg("--manifests").arg(directory);
-        command.args(["--http", &address.to_string(), "--https", &https?.to_string()]);
-        command.args(["--status", &status?.to_string(), "--admin", &admin?.to_string()]);
-        command.args(["--lame-duck", "0s", "--drain-timeout", "1s"]);
+        command.args(["--http", &address.to_string(), "--https", &https.to_string()]);
+        command.args(["--status", &status.to_string(), "--admin", &admin?.to_string()]);
+        for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "1s")] {
+            if !flags.iter().any(|given| given.starts_with(flag)) {
+                command.args([flag, value]);
+            }
+        }
         command.args(flags);
-        Ok(Self { process: Process::start("gateway", command, log_directory)?, address })
+        Ok(Self { process: Process::start("gateway", command, log_directory)?, address, https, status })
     }
 }
 
