@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora::http::RequestHeader;
-use routing::{Backend, CompiledRule, ConnectionView, Endpoint, Plan, RequestView, Scheme, Snapshot};
+use routing::{Backend, CompiledRule, ConnectionView, Endpoint, Plan, RequestView, RewrittenRequest, Scheme, Snapshot};
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
@@ -62,10 +62,8 @@ pub(crate) struct Proxied {
     pub backend: Arc<Backend>,
     /// Whether it is the canary of the rule.
     pub is_canary: bool,
-    /// The path that the upstream sees, when it is another one.
-    pub path: Option<String>,
-    /// The host that the upstream sees, when it is another one.
-    pub host: Option<Box<str>>,
+    /// What the upstream sees otherwise than it was asked for.
+    pub rewritten: RewrittenRequest,
     /// The sum of the key that the endpoint is chosen by.
     pub hash: u32,
     /// The endpoint of the current attempt.
@@ -155,12 +153,11 @@ impl Proxied {
     /// A request that was decided to go this way.
     #[must_use]
     pub(crate) fn new(plan: Plan<'_>) -> Self {
-        let Plan { rule: _, backend, is_canary, path, host, hash } = plan;
+        let Plan { rule: _, backend, is_canary, rewritten, hash } = plan;
         Self {
             backend: Arc::clone(backend),
             is_canary,
-            path,
-            host: host.map(Into::into),
+            rewritten,
             hash,
             endpoint: None,
             in_flight: None,

@@ -1,6 +1,5 @@
 //! The one decision function. The proxy, `explain` and every later front end are adapters of it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Method;
@@ -10,9 +9,11 @@ use crate::canary::{Candidate, takes};
 use crate::compile::{CompiledHost, CompiledRoute, CompiledRule};
 use crate::endpoint::Backend;
 use crate::host::HostName;
-use crate::model::{Algorithm, Filter, PathRewrite, Redirect, RedirectTarget, RedirectWhen, UriParts};
-use crate::path::{PathMatch, normalize_path};
-use crate::request::{ConnectionView, RequestView, Scheme};
+use crate::model::{Algorithm, Filter};
+use crate::path::PathMatch;
+use crate::redirect::{applies, location};
+use crate::request::{ConnectionView, RequestView};
+use crate::rewrite::RewrittenRequest;
 use crate::snapshot::Snapshot;
 use crate::template::Values;
 
@@ -65,10 +66,8 @@ pub struct Plan<'s> {
     pub backend: &'s Arc<Backend>,
     /// Whether it is the canary's.
     pub is_canary: bool,
-    /// The path that the upstream sees, when it is another one.
-    pub path: Option<String>,
-    /// The host that the upstream sees, when it is another one.
-    pub host: Option<&'s str>,
+    /// What the upstream sees otherwise than it was asked for.
+    pub rewritten: RewrittenRequest,
     /// The sum of the key that the endpoint is chosen by; 0 where it is chosen otherwise.
     pub hash: u32,
 }
@@ -145,26 +144,21 @@ fn apply<'s>(
     let answer = |status, reason, body| Decision::Answer(Answer { status, reason, body, rule: Some(rule) });
     let pattern = if let PathMatch::Regex(pattern) = &route.path { Some(pattern) } else { None };
     let values = Values { request, connection, host: host_name, pattern };
-    let mut path = None;
-    let mut host = None;
+    let mut rewritten = RewrittenRequest::default();
     for filter in rule.filters.iter() {
         match filter {
             Filter::Deny(explanation) => return answer(503, Reason::Denied, explanation),
             Filter::NotFound => return answer(404, Reason::RouteNotFound, NOT_FOUND),
             Filter::Respond(response) => return answer(response.status, Reason::Direct, &response.body),
             Filter::Redirect(redirect) if applies(&redirect.when, snapshot, &values) => {
-                return match location(redirect, route, &values) {
+                return match location(redirect, snapshot, route, &values) {
                     Some(location) => Decision::Redirect(Redirection { status: redirect.status, location, rule }),
                     None => answer(400, Reason::RewriteInvalid, ""),
                 };
             }
             Filter::Rewrite(rewrite) => {
-                host = rewrite.host.as_deref().or(host);
-                if let Some(rewrite) = &rewrite.path {
-                    match rewritten(rewrite, route, &values) {
-                        Some(rewritten) => path = Some(rewritten),
-                        None => return answer(400, Reason::RewriteInvalid, ""),
-                    }
+                if rewritten.apply(rewrite, route, &values).is_none() {
+                    return answer(400, Reason::RewriteInvalid, "");
                 }
             }
             // nginx answers these in its rewrite phase, before it asks who is there: a browser sends no credentials.
@@ -185,7 +179,7 @@ fn apply<'s>(
                 Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
             };
             let backend = canary.unwrap_or(primary);
-            Decision::Proxy(Plan { rule, backend, is_canary: canary.is_some(), path, host, hash })
+            Decision::Proxy(Plan { rule, backend, is_canary: canary.is_some(), rewritten, hash })
         }
         None => answer(500, Reason::BackendInvalid, ""),
     }
@@ -204,85 +198,4 @@ fn canary<'s>(rule: &'s CompiledRule, primary: &Backend, request: &RequestView<'
     let primary = Candidate { backend: primary, affinity: policy.affinity(false) };
     let own = Candidate { backend, affinity: policy.affinity(true) };
     takes(canary, primary, own, request).then_some(backend)
-}
-
-fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<'_>) -> bool {
-    let Values { request, connection, host, .. } = *values;
-    let is_plain_text =
-        || connection.scheme == Scheme::Http && !snapshot.settings.is_exempt_from_tls_redirect(request.path);
-    match when {
-        RedirectWhen::Always => true,
-        RedirectWhen::PathIs(path) => **path == *request.path,
-        RedirectWhen::PlainText => is_plain_text(),
-        RedirectWhen::PlainTextWithCertificate => {
-            is_plain_text()
-                && snapshot.listener(connection.listener).is_some_and(|table| table.has_certificate(host.as_str()))
-        }
-    }
-}
-
-/// The `Location` of a redirect; `None` when it would not be one.
-fn location(redirect: &Redirect, route: &CompiledRoute, values: &Values<'_>) -> Option<String> {
-    let request = values.request;
-    let query = |target: &mut String| {
-        if !request.query.is_empty() {
-            target.push('?');
-            target.push_str(request.query);
-        }
-    };
-    let location = match &redirect.to {
-        RedirectTarget::Location(template) => template.render(values),
-        RedirectTarget::Https { keep_trailing_slash } => {
-            let mut target = request.path.to_owned();
-            query(&mut target);
-            if !keep_trailing_slash && target.ends_with('/') {
-                target.pop();
-            }
-            format!("https://{}{target}", values.host.as_str())
-        }
-        RedirectTarget::Parts(parts) => {
-            let path = match &parts.path {
-                Some(rewrite) => Cow::Owned(rewritten(rewrite, route, values)?),
-                None => Cow::Borrowed(request.path),
-            };
-            let mut location = origin(parts, values);
-            location.push_str(&path);
-            query(&mut location);
-            location
-        }
-    };
-    // A header's text can reach the location through a variable; a control character must not.
-    location.bytes().all(|byte| byte >= b' ' && byte != 0x7f).then_some(location)
-}
-
-/// Scheme, host and port of a redirect (Gateway API `HTTPRequestRedirectFilter.port`).
-fn origin(parts: &UriParts, values: &Values<'_>) -> String {
-    let scheme = parts.scheme.unwrap_or(values.connection.scheme);
-    let host = parts.host.as_deref().unwrap_or(values.host.as_str());
-    let port = match (parts.port, parts.scheme) {
-        (Some(port), _) => port,
-        (None, Some(Scheme::Http)) => 80,
-        (None, Some(Scheme::Https)) => 443,
-        (None, None) => values.connection.listener.address.port(),
-    };
-    match (scheme, port) {
-        (Scheme::Http, 80) | (Scheme::Https, 443) => format!("{}://{host}", scheme.as_str()),
-        _ => format!("{}://{host}:{port}", scheme.as_str()),
-    }
-}
-
-/// The path after a rewrite, normalised again: a capture can put a dot segment where there was none.
-fn rewritten(rewrite: &PathRewrite, route: &CompiledRoute, values: &Values<'_>) -> Option<String> {
-    let path = values.request.path;
-    let rewritten = match rewrite {
-        PathRewrite::Full(path) => path.to_string(),
-        PathRewrite::Captures(template) => template.render(values),
-        PathRewrite::Prefix(replacement) => {
-            let matched = if let PathMatch::Prefix(prefix) = &route.path { prefix.as_str() } else { "" };
-            let rest = path.strip_prefix(matched).unwrap_or(path);
-            let replacement = replacement.strip_suffix('/').unwrap_or(replacement);
-            if rest.is_empty() && replacement.is_empty() { "/".to_owned() } else { format!("{replacement}{rest}") }
-        }
-    };
-    normalize_path(&rewritten).ok().map(Cow::into_owned)
 }

@@ -155,7 +155,7 @@ fn outcome(decision: Decision<'_>, request: &RequestView<'_>) -> Outcome {
             Outcome::Proxy {
                 filters: rule.filters.iter().map(filter_text).collect(),
                 backends,
-                upstream_path: plan.path.unwrap_or_else(|| request.path.to_owned()),
+                upstream_path: plan.rewritten.path.unwrap_or_else(|| request.path.to_owned()),
             }
         }
     }

@@ -22,7 +22,9 @@ pub mod model;
 mod networks;
 mod path;
 mod precedence;
+mod redirect;
 mod request;
+mod rewrite;
 mod ring;
 mod session;
 mod settings;
@@ -51,6 +53,7 @@ pub use model::{Delta, Model};
 pub use networks::{Networks, is_never_a_backend};
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
 pub use request::{ConnectionView, RequestView, Scheme};
+pub use rewrite::RewrittenRequest;
 pub use ring::HashRing;
 pub use session::SessionCookie;
 pub use settings::{

@@ -58,6 +58,8 @@ enum Variable {
     Cookie(Box<str>),
     /// `$http_name`, with underscores for the dashes of the header's name.
     Header(Box<str>),
+    /// A value that is known before any request.
+    Constant(Box<str>),
     /// `$binary_remote_addr`: four or sixteen bytes, for keys only.
     BinaryRemoteAddress,
 }
@@ -96,6 +98,20 @@ impl Template {
         Self::parse_with(text, Variable::from_name)
     }
 
+    /// The same, with more variables, whose values are known already.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_with_constants(text: &str, constants: &[(&str, &str)]) -> Result<Self, TemplateError> {
+        let constant = |name: &str| constants.iter().find(|(known, _)| *known == name);
+        let variable = |name: &str| match constant(name) {
+            Some((_, value)) => Some(Variable::Constant((*value).into())),
+            None => Variable::from_name(name),
+        };
+        Self::parse_with(text, variable)
+    }
+
     fn parse_with(text: &str, variable: impl Fn(&str) -> Option<Variable>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -122,6 +138,11 @@ impl Template {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.source
+    }
+
+    /// What stands between the variables.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| if let Part::Literal(text) = part { Some(&**text) } else { None })
     }
 
     /// The highest group number that the text uses.
@@ -257,6 +278,7 @@ impl Variable {
             Self::Header(name) => {
                 request.headers.get(&**name).and_then(|value| value.to_str().ok()).unwrap_or_default().into()
             }
+            Self::Constant(value) => (&**value).into(),
             // Only keys have it, and they take its bytes.
             Self::BinaryRemoteAddress => "".into(),
         }

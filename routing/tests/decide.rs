@@ -81,7 +81,7 @@ fn ask(snapshot: &Snapshot, scheme: Scheme, authority: &str, target: &str) -> Ou
     match decide(snapshot, &request, &connection) {
         Decision::Answer(answer) => Outcome::Answer(answer.status, answer.reason, answer.body.to_owned()),
         Decision::Redirect(redirect) => Outcome::Redirect(redirect.status, redirect.location),
-        Decision::Proxy(plan) => Outcome::Proxy(plan.path.unwrap_or_else(|| path.to_owned())),
+        Decision::Proxy(plan) => Outcome::Proxy(plan.rewritten.path.unwrap_or_else(|| path.to_owned())),
     }
 }
 
@@ -119,7 +119,11 @@ fn the_health_check_is_on_the_catch_all_host_and_nowhere_else() {
 #[test]
 fn plain_text_is_sent_to_https_where_a_certificate_is_configured() {
     let to_https = |when, keep_trailing_slash| {
-        Filter::Redirect(Redirect { when, to: RedirectTarget::Https { keep_trailing_slash }, status: 308 })
+        Filter::Redirect(Redirect {
+            when,
+            to: RedirectTarget::Https { keep_trailing_slash, with_port: false },
+            status: 308,
+        })
     };
     let usual = || vec![route(prefix("/"), vec![to_https(RedirectWhen::PlainTextWithCertificate, false)])];
     let tls = || Some(HostTls::Terminate(Vec::new()));
@@ -152,7 +156,7 @@ fn a_rule_that_denies_answers_before_it_redirects() {
     let deny = Filter::Deny("auth-url: not evaluated".into());
     let redirect = Filter::Redirect(Redirect {
         when: RedirectWhen::Always,
-        to: RedirectTarget::Https { keep_trailing_slash: false },
+        to: RedirectTarget::Https { keep_trailing_slash: false, with_port: false },
         status: 308,
     });
     let snapshot = snapshot(vec![("a.example", None, vec![route(prefix("/"), vec![deny, redirect])])]);
@@ -164,7 +168,7 @@ fn a_rule_that_denies_answers_before_it_redirects() {
 fn captures_of_the_path_make_the_upstream_path() {
     let rewrite = |target: &str| {
         let path = Some(PathRewrite::Captures(Template::parse(target).unwrap()));
-        vec![Filter::Rewrite(Rewrite { host: None, path })]
+        vec![Filter::Rewrite(Rewrite { path, ..Rewrite::default() })]
     };
     let snapshot = snapshot(vec![
         ("a.example", None, vec![route(regex("/foo(/|$)(.*)"), rewrite("/$2"))]),
@@ -201,7 +205,7 @@ fn a_matched_prefix_is_replaced_as_the_gateway_api_says() {
         ("/foo", "", "/foo", "/"),
         ("/", "/xyz", "/a", "/xyz/a"),
     ] {
-        let rewrite = Rewrite { host: None, path: Some(PathRewrite::Prefix(replacement.into())) };
+        let rewrite = Rewrite { path: Some(PathRewrite::Prefix(replacement.into())), ..Rewrite::default() };
         let snapshot = snapshot(vec![("", None, vec![route(prefix(matched), vec![Filter::Rewrite(rewrite)])])]);
         assert_eq!(ask(&snapshot, PLAIN, "h", path), proxy(expected), "{matched} -> {replacement}: {path}");
     }

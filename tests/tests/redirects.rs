@@ -320,3 +320,96 @@ async fn a_value_that_an_annotation_cannot_have_refuses_its_object_and_no_other(
     scene.check_forwards(&[("http://good.test/", "a", "/")]).await;
     scene.gateway.wait_for_log(&["Ingress default/bad", "ssl-redirect", "AnnotationParsingFailed"]).await;
 }
+
+#[tokio::test]
+async fn redirects_to_a_path_are_written_as_the_annotations_say() {
+    let of = |name: &str, annotations: &[(&str, &str)]| {
+        let annotations = [annotations, &[("permanent-redirect", "/moved")]].concat();
+        ingress(name, &format!("{name}.test"), &annotations, &[("/", "a")])
+    };
+    let slash = [("relative-redirects", "true")];
+    let with_port = ("use-port-in-redirects", "true");
+    let scene = Scene::new(&[
+        of("plain", &[]),
+        of("relative", &[("relative-redirects", "true")]),
+        of("port", &[with_port]),
+        loose("slash", "slash.test", &slash, &[("/x/", "a")]),
+        ingress("forced", "forced.test", &[with_port, ("force-ssl-redirect", "true")], &[("/", "a")]),
+    ])
+    .await;
+    let (http, https) = (scene.gateway.addresses().http.port(), scene.gateway.addresses().https.port());
+    scene
+        .check_redirects(&[
+            ("http://plain.test/x", 301, "http://plain.test/moved"),
+            ("http://plain.test:99/x", 301, "http://plain.test/moved"),
+            ("https://plain.test/x", 301, "https://plain.test/moved"),
+            ("http://relative.test/x", 301, "/moved"),
+            ("http://slash.test/x?y=z", 301, "/x/?y=z"),
+            ("http://port.test/x", 301, &format!("http://port.test:{http}/moved")),
+            ("https://port.test/x", 301, &format!("https://port.test:{https}/moved")),
+            ("http://forced.test/x", 308, &format!("https://forced.test:{https}/x")),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn from_to_www_redirect_sends_the_other_name_to_the_host() {
+    let both = Certificate::self_signed(&["bare.test", "www.bare.test"]);
+    let annotation = [("from-to-www-redirect", "true")];
+    let bare =
+        [both.secret("bare"), ingress("bare", "bare.test", &annotation, &[("/", "a")]), tls(&["bare.test"], "bare")];
+    let scene = Scene::new(&[
+        bare.concat(),
+        ingress("dressed", "www.dressed.test", &annotation, &[("/", "a")]),
+        ingress("own", "own.test", &annotation, &[("/", "a")]),
+        ingress("other", "www.own.test", &[], &[("/", "b")]),
+    ])
+    .await;
+    let (http, https) = (scene.gateway.addresses().http.port(), scene.gateway.addresses().https.port());
+    scene
+        .check_redirects(&[
+            ("http://www.bare.test/x?y=z", 308, &format!("http://bare.test:{http}/x?y=z")),
+            ("https://www.bare.test/x/", 308, &format!("https://bare.test:{https}/x")),
+            ("http://dressed.test/", 308, &format!("http://www.dressed.test:{http}")),
+        ])
+        .await;
+    scene
+        .check_forwards(&[
+            ("https://bare.test/x", "a", "/x"),
+            ("http://www.dressed.test/x", "a", "/x"),
+            ("http://www.own.test/x", "b", "/x"),
+        ])
+        .await;
+    // The certificate of the host is shown where it is for the other name too.
+    let mut client = Client::https1(scene.gateway.addresses().https, Some("www.bare.test")).await;
+    assert_eq!(client.get("www.bare.test", "/", &[]).await.status, 308);
+    assert_eq!(client.common_name(), "bare.test");
+}
+
+#[tokio::test]
+async fn upstreams_see_the_host_and_the_prefix_that_annotations_name() {
+    let vhost = ("upstream-vhost", "$service_name.$namespace.svc");
+    let of =
+        |name: &str, annotations: &[(&str, &str)]| ingress(name, &format!("{name}.test"), annotations, &[("/", "a")]);
+    let prefix = ("x-forwarded-prefix", "/$1");
+    let rewrite = [("rewrite-target", "/$2"), prefix, ("upstream-vhost", "inner.test")];
+    let scene = Scene::new(&[
+        of("vhost", &[vhost]),
+        of("grpc", &[vhost, ("backend-protocol", "GRPC")]),
+        of("alone", &[prefix]),
+        loose("rewrite", "rewrite.test", &rewrite, &[("/(v1)/(.*)", "a")]),
+    ])
+    .await;
+    for (url, target, host, prefix) in [
+        ("http://vhost.test/x", "/x", "a.default.svc", None),
+        ("http://grpc.test/x", "/x", "a.default.svc", None),
+        ("http://alone.test/x", "/x", "alone.test", None),
+        ("http://rewrite.test/v1/x?y", "/x?y", "inner.test", Some("/v1")),
+    ] {
+        let seen = scene.get(url).await.seen();
+        assert_eq!((seen.target.as_str(), seen.host.as_str()), (target, host), "{url}");
+        assert_eq!(seen.header("x-forwarded-prefix"), prefix, "{url}");
+        // What the client asked for is told beside it.
+        assert_eq!(seen.header("x-forwarded-host"), url.split('/').nth(2), "{url}");
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use routing::HostPattern;
 use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsRef, PortRef, UpstreamTls};
 
+use crate::ingress::annotations::www_twin;
 use crate::ingress::{Ingress, IngressBackend};
 use crate::resources::NamespacedName;
 
@@ -17,6 +18,8 @@ pub(crate) struct Index {
     canaries: Relation<HostPattern>,
     /// By their aliases.
     aliases: Relation<HostPattern>,
+    /// By the names that `from-to-www-redirect` sends to their hosts.
+    twins: Relation<HostPattern>,
     /// By the Service ports that they refer to.
     backends: Relation<BackendRef>,
     /// By the Secrets that they refer to.
@@ -40,6 +43,7 @@ impl Index {
         }
         ingress.hosts().for_each(|host| self.hosts.add(host.clone(), &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.add(alias.clone(), &key));
+        twins(ingress).for_each(|twin| self.twins.add(twin, &key));
         backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
         used_certificates(ingress).for_each(|certificate| self.certificates.add(certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.add(users, &key));
@@ -55,6 +59,7 @@ impl Index {
         }
         ingress.hosts().for_each(|host| self.hosts.remove(host, &key));
         ingress.annotations.server_alias.iter().for_each(|alias| self.aliases.remove(alias, &key));
+        twins(ingress).for_each(|twin| self.twins.remove(&twin, &key));
         backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
         used_certificates(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.remove(&users, &key));
@@ -71,6 +76,10 @@ impl Index {
 
     pub(crate) fn of_alias(&self, alias: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
         self.aliases.of(alias)
+    }
+
+    pub(crate) fn of_twin(&self, twin: &HostPattern) -> impl Iterator<Item = &NamespacedName> {
+        self.twins.of(twin)
     }
 
     pub(crate) fn of_certificate(&self, certificate: &CertificateRef) -> impl Iterator<Item = &NamespacedName> {
@@ -110,9 +119,14 @@ impl Index {
         self.authorities.0.contains_key(authority)
     }
 
-    /// Every host that some Ingress speaks of, aliases included.
+    /// Every host that some Ingress speaks of, aliases and twins included.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
-        self.hosts.0.keys().chain(self.aliases())
+        self.hosts.0.keys().chain(self.aliases()).chain(self.twins())
+    }
+
+    /// Every name that `from-to-www-redirect` sends to a host.
+    pub(crate) fn twins(&self) -> impl Iterator<Item = &HostPattern> {
+        self.twins.0.keys()
     }
 
     /// Every alias.
@@ -134,6 +148,12 @@ impl Index {
         let start = BackendRef { namespace: namespace.into(), service: service.into(), port: PortRef::Number(0) };
         self.backends.0.range(start..).map(|(reference, _)| reference).take_while(is_same)
     }
+}
+
+/// The names that an Ingress has sent to its hosts.
+pub(crate) fn twins(ingress: &Ingress) -> impl Iterator<Item = HostPattern> {
+    let hosts = ingress.hosts().filter(|_| ingress.annotations.redirects.from_to_www);
+    hosts.filter_map(www_twin)
 }
 
 /// The Service ports that an Ingress refers to.

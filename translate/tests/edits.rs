@@ -51,7 +51,7 @@ fn names() -> impl Strategy<Value = (&'static str, &'static str)> {
 }
 
 fn hosts() -> impl Strategy<Value = &'static str> {
-    select(vec!["", "a.example", "b.example", "*.example", "x.example", "y.example"])
+    select(vec!["", "a.example", "b.example", "*.example", "x.example", "y.example", "www.a.example"])
 }
 
 fn backends() -> impl Strategy<Value = Value> {
@@ -73,7 +73,7 @@ fn rules() -> impl Strategy<Value = Value> {
 }
 
 fn tls() -> impl Strategy<Value = Value> {
-    let hosts = prop::collection::vec(select(vec!["a.example", "b.example", "*.example"]), 0..3);
+    let hosts = prop::collection::vec(select(vec!["a.example", "b.example", "*.example", "www.a.example"]), 0..3);
     let secret = select(vec![json!("s1"), json!("s2"), Value::Null]);
     (hosts, secret).prop_map(|(hosts, secret)| json!({"hosts": hosts, "secretName": secret}))
 }
@@ -83,6 +83,8 @@ fn annotations() -> impl Strategy<Value = Value> {
         ("server-alias", "x.example,y.example"),
         ("server-alias", "b.example, *.alias.example"),
         ("server-alias", "x.example"),
+        ("server-alias", "www.a.example"),
+        ("from-to-www-redirect", "true"),
         ("use-regex", "true"),
         ("use-regex", "false"),
         ("rewrite-target", "/$1"),
@@ -330,7 +332,7 @@ impl World {
         // Hosts that the object itself leaves alone, and whose aliases it may give TLS to.
         let mut certified = BTreeSet::new();
         for ingress in self.ingresses() {
-            let aliases = || ingress.annotations.server_alias.iter().cloned();
+            let aliases = || other_names(ingress);
             let uses_secret = ingress.meta.namespace == key.namespace
                 && ingress.tls.iter().any(|tls| tls.secret.as_ref() == Some(&key.name));
             match key.kind {
@@ -347,7 +349,7 @@ impl World {
             }
         }
         let certified_ingresses = self.ingresses().filter(|ingress| !rule_hosts(ingress).is_disjoint(&certified));
-        hosts.extend(certified_ingresses.flat_map(|ingress| ingress.annotations.server_alias.iter().cloned()));
+        hosts.extend(certified_ingresses.flat_map(other_names));
         Some(hosts)
     }
 
@@ -356,10 +358,23 @@ impl World {
         let aliases: Vec<HostPattern> = self
             .ingresses()
             .filter(|ingress| ingress.rules.iter().any(|rule| hosts.contains(&rule.host)))
-            .flat_map(|ingress| ingress.annotations.server_alias.iter().cloned())
+            .flat_map(other_names)
             .collect();
         hosts.extend(aliases);
     }
+}
+
+/// The aliases of an Ingress, and the names that it sends to its hosts.
+fn other_names(ingress: &Ingress) -> impl Iterator<Item = HostPattern> {
+    let twin = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => {
+            let twin = name.strip_prefix("www.").map_or_else(|| format!("www.{name}"), str::to_owned);
+            Some(HostPattern::Exact(twin.into()))
+        }
+        _ => None,
+    };
+    let twins = ingress.rules.iter().filter(|_| ingress.annotations.redirects.from_to_www);
+    ingress.annotations.server_alias.iter().cloned().chain(twins.filter_map(move |rule| twin(&rule.host)))
 }
 
 fn problems(translator: &Translator, keys: &BTreeSet<ObjectKey>) -> BTreeMap<ObjectKey, Vec<Problem>> {

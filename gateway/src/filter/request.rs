@@ -3,6 +3,7 @@
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
+use routing::RewrittenRequest;
 
 use super::{client_tls, edit_request, external, set_forwarded_headers};
 use crate::context::Context;
@@ -45,15 +46,19 @@ pub(crate) fn prepare_request(
     edit_request(rule, request)?;
     client_tls::tell(rule, connection, request)?;
     external::edit_request(rule, admission.grant.as_deref(), request)?;
-    if let Some(path) = &route.path {
+    let RewrittenRequest { path, host, prefix } = &route.rewritten;
+    if let Some(path) = path {
         let target = match request.uri.query() {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         };
         request.set_raw_path(target.as_bytes())?;
     }
-    if let Some(host) = &route.host {
-        request.insert_header(header::HOST, &**host)?;
+    if let Some(host) = host {
+        request.insert_header(header::HOST, host.as_str())?;
+    }
+    if let Some(prefix) = prefix {
+        request.insert_header("X-Forwarded-Prefix", prefix.as_str())?;
     }
     Ok(())
 }

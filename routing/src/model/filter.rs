@@ -70,7 +70,31 @@ pub enum RedirectTarget {
     Https {
         /// Keeps the trailing slash.
         keep_trailing_slash: bool,
+        /// Names the port that TLS is spoken on (ingress-nginx `use-port-in-redirects`).
+        with_port: bool,
     },
+    /// A path of the host that was asked for, as nginx's own redirects have it.
+    Path {
+        /// The path and the query.
+        target: Template,
+        /// What stands before it.
+        base: RedirectBase,
+    },
+    /// The same target on another host, without one trailing slash (ingress-nginx `from-to-www-redirect`).
+    Host(Box<str>),
+}
+
+/// What stands before the path of a redirect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RedirectBase {
+    /// Scheme and host.
+    #[default]
+    Host,
+    /// Scheme, host, and the port that the request came to (nginx `port_in_redirect`).
+    HostAndPort,
+    /// Nothing (nginx `absolute_redirect off`).
+    Nothing,
 }
 
 /// Parts of a URI that replace those of the request.
@@ -102,9 +126,14 @@ pub enum PathRewrite {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Rewrite {
     /// The host that the upstream sees.
-    pub host: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Template>,
     /// The path that the upstream sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathRewrite>,
+    /// What the upstream is told in `X-Forwarded-Prefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Template>,
 }
 
 /// Changes to header fields: removed first, then set, then added (Gateway API `HTTPHeaderFilter`).

@@ -34,8 +34,8 @@ pub use canary::{Canary, CanaryHeader, CanaryValues};
 pub use client_tls::{AuthorityRef, CertificateDemand, CertificateDetail, ClientTls};
 pub use external::{AuthCache, AuthServer, AuthUrl, CookieScope, ExternalAuth, Validity};
 pub use filter::{
-    Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectTarget, RedirectWhen,
-    Rewrite, UriParts,
+    Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectBase, RedirectTarget,
+    RedirectWhen, Rewrite, UriParts,
 };
 pub use guard::{
     Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, LimitZone, Limits, Rate, Satisfy, Verdict,

@@ -54,6 +54,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) force_ssl_redirect: bool,
     /// `preserve-trailing-slash`.
     pub(crate) preserve_trailing_slash: bool,
+    /// `relative-redirects`.
+    pub(crate) relative_redirects: bool,
+    /// `use-port-in-redirects`.
+    pub(crate) port_in_redirects: bool,
     /// `http-redirect-code`.
     pub(crate) http_redirect_code: u16,
     /// `limit-req-status-code`: the status of what comes too fast.
@@ -214,6 +218,8 @@ impl Default for IngressDefaults {
             ssl_redirect: true,
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
+            relative_redirects: false,
+            port_in_redirects: false,
             http_redirect_code: 308,
             limit_req_status: 503,
             limit_conn_status: 503,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use routing::HostPattern;
 use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
 
-use crate::index::{authority_refs, backend_refs, credentials_ref, used_certificates};
+use crate::index::{authority_refs, backend_refs, credentials_ref, twins, used_certificates};
 use crate::ingress::Ingress;
 use crate::resources::{NamespacedName, ObjectKey};
 
@@ -30,6 +30,7 @@ impl Affected {
             return;
         }
         self.hosts.extend(ingress.annotations.server_alias.iter().cloned());
+        self.hosts.extend(twins(ingress));
         self.certificates.extend(used_certificates(ingress));
         self.credentials.extend(credentials_ref(ingress));
         self.authorities.extend(authority_refs(ingress));

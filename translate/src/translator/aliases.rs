@@ -25,14 +25,16 @@ impl Translator {
         hosts.extend(aliases);
     }
 
-    /// The aliases whose TLS depends on these certificates: a host may have its certificate from one Ingress and its
+    /// The aliases and twins whose TLS depends on these certificates: a host may have its certificate from one Ingress and its
     /// aliases from another.
     pub(super) fn aliases_with(&self, certificates: &BTreeSet<CertificateRef>) -> BTreeSet<HostPattern> {
         if self.default_certificate().is_some_and(|default| certificates.contains(&default)) {
-            return self.index.aliases().cloned().collect();
+            return self.index.aliases().chain(self.index.twins()).cloned().collect();
         }
         let users = certificates.iter().flat_map(|certificate| self.ingresses(self.index.of_certificate(certificate)));
-        self.aliases_of(users.flat_map(Ingress::hosts)).cloned().collect()
+        let hosts: BTreeSet<HostPattern> = users.flat_map(Ingress::hosts).cloned().collect();
+        let twins = self.twins_of(&hosts);
+        self.aliases_of(hosts.iter()).cloned().chain(twins).collect()
     }
 
     /// The names that any Ingress of these hosts wants as aliases.
@@ -53,7 +55,9 @@ impl Translator {
     /// Tells why an alias does not stand for a host of its Ingress.
     pub(super) fn alias_problems(&self, ingress: &Ingress, problems: &mut Vec<Problem>) {
         for alias in &ingress.annotations.server_alias {
-            let why = if let Some(ruler) = self.oldest(self.index.of_host(alias)) {
+            let why = if let Some((host, _)) = self.twin_of(alias) {
+                format!("it is sent to host {host}")
+            } else if let Some(ruler) = self.oldest(self.index.of_host(alias)) {
                 if ingress.rules.iter().any(|rule| rule.host == *alias) {
                     continue;
                 }

@@ -127,6 +127,7 @@ impl Translator {
         }
         if !ingress.annotations.canary.is_on {
             self.alias_problems(ingress, problems);
+            self.twin_problems(ingress, problems);
         }
     }
 

@@ -45,9 +45,12 @@ impl Translator {
         }
         affected.hosts.extend(self.aliases_with(&affected.certificates));
         self.close_over_aliases(&mut affected.hosts);
+        let twins = self.twins_of(&affected.hosts);
+        affected.hosts.extend(twins);
         for host in &affected.hosts {
             self.emit_host(host, &mut delta, &mut affected.touched);
-            let dependents = self.index.of_alias(host).chain(self.index.canaries_of(host));
+            let dependents = self.index.of_alias(host).chain(self.index.of_twin(host));
+            let dependents = dependents.chain(self.index.canaries_of(host));
             affected.touched.extend(dependents.map(|name| name.of_kind(Kind::Ingress)));
         }
         for reference in &affected.backends {
@@ -93,8 +96,9 @@ impl Translator {
     }
 
     fn emit_host(&mut self, host: &HostPattern, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
-        let (translated, problems) = match self.real_host(host) {
-            Some(real) => {
+        let (translated, problems) = match (self.twin_of(host), self.real_host(host)) {
+            (Some((target, owner)), _) => (Some(self.translate_twin(host, &target, owner)), Vec::new()),
+            (None, Some(real)) => {
                 let is_alias = real != *host;
                 let neighbours = self.neighbours(&real);
                 let mut translation = translate_host(&neighbours);
@@ -106,7 +110,7 @@ impl Translator {
                 let is_needed = !translation.host.routes.is_empty() || translation.host.tls.is_some();
                 (is_needed.then_some(translation.host), problems)
             }
-            None => (None, Vec::new()),
+            (None, None) => (None, Vec::new()),
         };
         let old = if problems.is_empty() {
             self.conditions.of_hosts.remove(host)
@@ -225,7 +229,7 @@ impl Translator {
         users.into_iter().find_map(|ingress| ingress.annotations.health_check.clone())
     }
 
-    fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
+    pub(super) fn neighbours<'a>(&'a self, host: &'a HostPattern) -> Neighbours<'a> {
         Neighbours {
             host,
             ingresses: self.in_order(self.index.of_host(host)),

@@ -8,6 +8,7 @@ mod conditions;
 mod emit;
 mod preview;
 mod store;
+mod twins;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use routing::model::{
     BackendModel, EndpointAddress, EndpointCondition, Filter, Host, HostTls, LoggedRequests, Model, PathRewrite,
-    Protocol, Redirect, RedirectTarget, RedirectWhen, Rewrite, Route, Rule, SizeLimits, UpstreamPolicy,
+    Protocol, Redirect, RedirectBase, RedirectTarget, RedirectWhen, Rewrite, Route, Rule, SizeLimits, UpstreamPolicy,
     WeightedBackend,
 };
 use routing::{
@@ -139,7 +139,7 @@ fn route(host_name: &str, route: &Route) -> Value {
 fn usual() -> Filter {
     Filter::Redirect(Redirect {
         when: RedirectWhen::PlainTextWithCertificate,
-        to: RedirectTarget::Https { keep_trailing_slash: false },
+        to: RedirectTarget::Https { keep_trailing_slash: false, with_port: false },
         status: 308,
     })
 }
@@ -158,14 +158,23 @@ fn filter(filter: &Filter) -> Value {
                 RedirectWhen::PlainTextWithCertificate => " for plain text of hosts with a certificate".to_owned(),
             };
             let to = match to {
-                RedirectTarget::Location(template) => template.as_str(),
-                RedirectTarget::Https { keep_trailing_slash: true } => "https with its trailing slash",
-                RedirectTarget::Https { keep_trailing_slash: false } => "https",
+                RedirectTarget::Location(template) => template.to_string(),
+                RedirectTarget::Https { keep_trailing_slash, with_port } => {
+                    let slash = if *keep_trailing_slash { " with its trailing slash" } else { "" };
+                    let port = if *with_port { " and its port" } else { "" };
+                    format!("https{slash}{port}")
+                }
+                RedirectTarget::Path { target, base } => match base {
+                    RedirectBase::Host => target.to_string(),
+                    RedirectBase::HostAndPort => format!("{target} with the port"),
+                    RedirectBase::Nothing => format!("{target} without the host"),
+                },
+                RedirectTarget::Host(host) => format!("host {host}"),
                 RedirectTarget::Parts(_) => unreachable!("no Ingress replaces parts"),
             };
             format!("redirect {status} to {to}{when}")
         }
-        Filter::Rewrite(Rewrite { host: None, path: Some(PathRewrite::Captures(template)) }) => {
+        Filter::Rewrite(Rewrite { host: None, path: Some(PathRewrite::Captures(template)), prefix: None }) => {
             format!("rewrite to {}", template.as_str())
         }
         other => return json!(other),
@@ -267,7 +276,7 @@ fn answer(snapshot: &Snapshot, request: &str) -> String {
         Decision::Redirect(redirect) => format!("{} {}", redirect.status, redirect.location),
         Decision::Proxy(plan) => {
             let is_empty = |backend: &routing::Backend| backend.state().endpoints.is_empty();
-            let path = plan.path.map(|path| format!(" as {path}")).unwrap_or_default();
+            let path = plan.rewritten.path.map(|path| format!(" as {path}")).unwrap_or_default();
             let reference = plan.backend.reference();
             match &plan.rule.fallback {
                 _ if !is_empty(plan.backend) => format!("{reference}{path}"),

@@ -9,8 +9,10 @@ mod canary;
 mod client_tls;
 mod cors;
 pub(crate) mod external;
+mod forwarding;
 mod limits;
 mod proxying;
+mod redirects;
 mod sizes;
 mod table;
 mod upstream_tls;
@@ -32,9 +34,13 @@ pub use canary::CanaryAnnotations;
 pub use client_tls::ClientTlsAnnotations;
 pub use cors::CorsAnnotations;
 pub use external::ExternalAnnotations;
+pub use forwarding::ForwardingAnnotations;
+pub(crate) use forwarding::Place;
 pub use limits::LimitAnnotations;
 pub use proxying::ProxyingAnnotations;
 pub(crate) use proxying::{conditions, optional_timeout};
+pub use redirects::RedirectAnnotations;
+pub(crate) use redirects::www_twin;
 pub use sizes::SizeAnnotations;
 pub(crate) use sizes::{body_size, buffer_size};
 pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
@@ -70,6 +76,10 @@ pub struct Annotations {
     pub temporal_redirect: Option<Template>,
     /// `temporal-redirect-code`.
     pub temporal_redirect_code: Option<u16>,
+    /// How redirects are written.
+    pub redirects: RedirectAnnotations,
+    /// What upstreams are told about requests.
+    pub forwarding: ForwardingAnnotations,
     /// `backend-protocol`.
     pub backend_protocol: Option<UpstreamProtocol>,
     /// Which endpoint takes a request.

@@ -8,8 +8,8 @@ use routing::model::HealthCheck;
 
 use super::value::{self, ValueError};
 use super::{
-    Annotations, access, affinity, balance, basic, canary, client_tls, cors, external, limits, proxying, sizes,
-    upstream_tls,
+    Annotations, access, affinity, balance, basic, canary, client_tls, cors, external, forwarding, limits, proxying,
+    sizes, upstream_tls,
 };
 use crate::health;
 use crate::problem::{Problem, Reason};
@@ -66,9 +66,9 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     ),
     row("temporal-redirect", Done(|v, a| store(&mut a.temporal_redirect, value::redirect_url(v).map(Some)))),
     row("temporal-redirect-code", Done(|v, a| store(&mut a.temporal_redirect_code, value::redirect_code(v).map(Some)))),
-    row("from-to-www-redirect", Warns("has no effect yet")),
-    row("relative-redirects", Warns("has no effect yet")),
-    row("use-port-in-redirects", Warns("has no effect yet")),
+    row("from-to-www-redirect", Done(|v, a| store(&mut a.redirects.from_to_www, value::boolean(v)))),
+    row("relative-redirects", Done(|v, a| store(&mut a.redirects.relative, value::boolean(v).map(Some)))),
+    row("use-port-in-redirects", Done(|v, a| store(&mut a.redirects.with_port, value::boolean(v).map(Some)))),
     row("server-alias", Done(|v, a| store(&mut a.server_alias, value::aliases(v)))),
     row("default-backend", Done(|v, a| store(&mut a.default_backend, value::service_name(v).map(Some)))),
     row("custom-http-errors", Warns("has no effect yet")),
@@ -76,8 +76,8 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     // Upstream.
     row("backend-protocol", Done(backend_protocol)),
     row("service-upstream", Done(|v, a| store(&mut a.service_upstream, value::boolean(v).map(Some)))),
-    row("upstream-vhost", Warns("has no effect yet")),
-    row("x-forwarded-prefix", Warns("has no effect yet")),
+    row("upstream-vhost", Done(|v, a| store(&mut a.forwarding.vhost, forwarding::vhost(v).map(Some)))),
+    row("x-forwarded-prefix", Done(|v, a| store(&mut a.forwarding.prefix, forwarding::prefix(v).map(Some)))),
     row("load-balance", Done(|v, a| store(&mut a.balance.load_balance, balance::algorithm(v).map(Some)))),
     row("upstream-hash-by", Done(|v, a| store(&mut a.balance.hash_by, balance::hash_key(v).map(Some)))),
     row("upstream-hash-by-subset", Done(|v, a| store(&mut a.balance.is_subset, value::boolean(v)))),

@@ -24,6 +24,7 @@ const CODES: &[&str] = &["301", "302", "303", "307", "308", "300"];
 const NO_CODES: &[&str] = &["200", "299", "304", "305", "306", "309", "400", "-301", "301.0", "0x12d", "3xx", "70000"];
 /// Annotations whose white space at the end does not matter.
 const TRIMMED: &[&str] = &[
+    "upstream-vhost",
     "affinity",
     "backend-protocol",
     "load-balance",
@@ -97,6 +98,26 @@ const INVISIBLE: &[&str] = &[
 ];
 
 const DONE: &[Works] = &[
+    Works { name: "from-to-www-redirect", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "relative-redirects", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works { name: "use-port-in-redirects", accepted: BOOLEANS, refused: NO_BOOLEANS },
+    Works {
+        name: "upstream-vhost",
+        accepted: &[
+            "web.example.com",
+            "web:8080",
+            "[::1]:80",
+            "$service_name.$namespace.svc",
+            "${host}",
+            "$http_x_host",
+        ],
+        refused: &["a b", "a/b", "a,b", "u@a", "$1.example.com", "$nothing", "a;b", "\u{fc}.de"],
+    },
+    Works {
+        name: "x-forwarded-prefix",
+        accepted: &["/prefix", "prefix/a.b", "/v1/$1/x"],
+        refused: &["/a b", "/a;b", "/a{1}", "/a\"b", "/$nothing", "/a?b"],
+    },
     Works { name: "proxy-body-size", accepted: SIZES, refused: NO_SIZES },
     Works { name: "proxy-buffer-size", accepted: SIZES, refused: NO_SIZES },
     Works { name: "proxy-busy-buffers-size", accepted: SIZES, refused: NO_SIZES },
@@ -390,13 +411,8 @@ const DENIES: &[Restricts] = &[
 ];
 
 const WARNS: &[&str] = &[
-    "from-to-www-redirect",
-    "relative-redirects",
-    "use-port-in-redirects",
     "custom-http-errors",
     "disable-proxy-intercept-errors",
-    "upstream-vhost",
-    "x-forwarded-prefix",
     "proxy-http-version",
     "proxy-cookie-domain",
     "proxy-cookie-path",

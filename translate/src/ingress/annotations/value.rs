@@ -226,7 +226,11 @@ pub(super) fn redirect_url(text: &str) -> Result<Template, ValueError> {
 
 /// A URL, or a path of the host that was asked for, which ingress-nginx lets through for `permanent-redirect` only.
 pub(super) fn redirect_url_or_path(text: &str) -> Result<Template, ValueError> {
-    if text.starts_with('/') { redirect_url(&format!("$scheme://$http_host{text}")) } else { redirect_url(text) }
+    if !text.starts_with('/') {
+        return redirect_url(text);
+    }
+    reject(text, |c| !(is_word(c) || ",?&=$".contains(c)))?;
+    Ok(Template::parse(text)?)
 }
 
 /// `^/?[-._~a-zA-Z0-9/:$]*$`, ingress-nginx's grammar for `rewrite-target`. What starts with neither a slash nor a

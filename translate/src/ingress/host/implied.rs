@@ -9,7 +9,7 @@ use routing::model::{
 use routing::{HostPattern, PathMatch, PathPrefix, RegexPattern, Template};
 
 use super::location::{Location, Locations};
-use super::rule::{denial, filters, rank, redirect, rule};
+use super::rule::{denial, filters, path_redirect, rank, redirect, rule, variables};
 use super::upstream::default_upstream;
 use super::{Neighbours, Survey};
 use crate::index::backend_ref;
@@ -37,9 +37,10 @@ pub(super) fn trailing_slash_redirect(location: &Location<'_>, survey: &Survey<'
     if survey.regex_cause.is_some() || without_slash.is_empty() || !path.ends_with('/') || is_claimed {
         return None;
     }
-    let target = Template::parse(&format!("$scheme://$http_host{path}$is_args$args")).ok()?;
+    let target = Template::parse(&format!("{path}$is_args$args")).ok()?;
     let mut route = location.route(PathMatch::Exact(without_slash.into()), survey);
-    let filters: Vec<Filter> = route.rule.filters.iter().cloned().chain([redirect(301, target)]).collect();
+    let filters: Vec<Filter> =
+        route.rule.filters.iter().cloned().chain([path_redirect(301, target, location.ingress, survey)]).collect();
     route.rule = Arc::new(Rule { filters: filters.into(), ..Rule::clone(&route.rule) });
     Some(route)
 }
@@ -108,14 +109,15 @@ impl<'a> Root<'a> {
 }
 
 fn owned_root(owner: &Ingress, survey: &Survey<'_>) -> Arc<Rule> {
+    let backend = owner.default_backend.as_ref().map(|backend| backend_ref(owner, backend));
     // ingress-nginx keeps redirects and rewrites away from an Ingress without rules.
     let filters = if owner.rules.is_empty() {
         denial(owner, survey).into_iter().collect()
     } else {
-        filters(owner, "/", true, survey)
+        filters(owner, "/", Some(&variables(owner, backend.as_ref())), survey)
     };
-    if let Some(backend) = &owner.default_backend {
-        return rule(owner, survey, "defaultBackend", "/", filters, Some(backend_ref(owner, backend)));
+    if backend.is_some() {
+        return rule(owner, survey, "defaultBackend", "/", filters, backend);
     }
     let global = survey.default_backend.cloned();
     let not_found = global.is_none().then_some(Filter::NotFound);

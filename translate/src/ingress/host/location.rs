@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use routing::model::{BackendRef, Route, RouteMatch};
 use routing::{MatchError, PathMatch, RegexPattern};
 
-use super::rule::{filters, rank, rule};
+use super::rule::{filters, rank, rule, variables};
 use super::{Neighbours, Survey};
 use crate::index::backend_ref;
 use crate::ingress::{Ingress, IngressPath, PathForm, PathKind};
@@ -111,7 +111,8 @@ impl Location<'_> {
     pub(super) fn route(&self, path: PathMatch, survey: &Survey<'_>) -> Route {
         let backend = self.backend();
         let place = format!("rules[{}].paths[{}]", self.rule, self.entry);
-        let filters = filters(self.ingress, &self.path.path, backend.is_some(), survey);
+        let variables = backend.as_ref().map(|backend| variables(self.ingress, Some(backend)));
+        let filters = filters(self.ingress, &self.path.path, variables.as_ref(), survey);
         let rule = rule(self.ingress, survey, &place, &self.path.path, filters, backend);
         let rule = survey.canaries.add(self, rule, survey.defaults);
         Route { matches: RouteMatch::path(path), rank: rank(self.ingress, self.rule, self.entry), rule }

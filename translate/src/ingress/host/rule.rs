@@ -15,7 +15,7 @@ use super::upstream::upstream;
 use super::{Survey, external};
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
-use crate::ingress::annotations::{Annotations, SizeAnnotations, is_url};
+use crate::ingress::annotations::{Annotations, Place, SizeAnnotations, is_url};
 use crate::settings::IngressDefaults;
 
 pub(super) fn rank(ingress: &Ingress, rule: usize, entry: usize) -> Rank {
@@ -62,9 +62,9 @@ fn sizes(annotations: &SizeAnnotations, defaults: &IngressDefaults) -> SizeLimit
     }
 }
 
-/// The filters of a path, in nginx's order: what denies, the answer to a preflight, what `return`s, a rewrite to a URL, the redirect to HTTPS, the
-/// rewrite.
-pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: &Survey<'_>) -> Arc<[Filter]> {
+/// The filters of a path, in nginx's order: what denies, the answer to a preflight, what `return`s, a rewrite to a URL,
+/// the redirect to HTTPS, the rewrite. A path without a place has a backend that is no Service.
+pub(super) fn filters(ingress: &Ingress, path: &str, place: Option<&Place<'_>>, survey: &Survey<'_>) -> Arc<[Filter]> {
     let annotations = &*ingress.annotations;
     if let Some(denial) = denial(ingress, survey) {
         return Arc::new([denial]);
@@ -75,7 +75,13 @@ pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: 
     if let Some(url) = temporal_redirect {
         filters.push(redirect(temporal_redirect_code.unwrap_or(302), url.clone()));
     } else if let Some(url) = permanent_redirect {
-        filters.push(redirect(permanent_redirect_code.unwrap_or(301), url.clone()));
+        let status = permanent_redirect_code.unwrap_or(301);
+        let is_path = url.as_str().starts_with('/');
+        filters.push(if is_path {
+            path_redirect(status, url.clone(), ingress, survey)
+        } else {
+            redirect(status, url.clone())
+        });
     }
     let target = annotations.rewrite_target.as_ref().filter(|target| target.as_str() != path);
     let (url, target) =
@@ -94,12 +100,18 @@ pub(super) fn filters(ingress: &Ingress, path: &str, has_backend: bool, survey: 
         Ok(headers) => filters.extend(headers),
         Err(why) => return Arc::new([Filter::Deny(why.into())]),
     }
-    if !has_backend {
+    if place.is_none() {
         filters.push(Filter::Deny("the backend of the path is not a Service".into()));
     }
-    filters.extend(
-        target.map(|target| Filter::Rewrite(Rewrite { host: None, path: Some(PathRewrite::Captures(target.clone())) })),
-    );
+    let rewrite = Rewrite {
+        host: place.and_then(|place| annotations.forwarding.host(place)),
+        path: target.map(|target| PathRewrite::Captures(target.clone())),
+        // As in ingress-nginx: what no rewrite takes away needs no telling.
+        prefix: target.and(annotations.forwarding.prefix.clone()),
+    };
+    if rewrite != Rewrite::default() {
+        filters.push(Filter::Rewrite(rewrite));
+    }
     shared(filters)
 }
 
@@ -137,6 +149,22 @@ pub(super) fn redirect(status: u16, location: Template) -> Filter {
     Filter::Redirect(Redirect { when: RedirectWhen::Always, to: RedirectTarget::Location(location), status })
 }
 
+/// A redirect to a path of the same host.
+pub(super) fn path_redirect(status: u16, target: Template, ingress: &Ingress, survey: &Survey<'_>) -> Filter {
+    let to = RedirectTarget::Path { target, base: ingress.annotations.redirects.base(survey.defaults) };
+    Filter::Redirect(Redirect { when: RedirectWhen::Always, to, status })
+}
+
+/// What ingress-nginx's variables say of a path.
+pub(super) fn variables<'a>(ingress: &'a Ingress, backend: Option<&'a BackendRef>) -> Place<'a> {
+    Place {
+        namespace: &ingress.meta.namespace,
+        ingress: &ingress.meta.name,
+        service: backend.map_or("", |backend| &backend.service),
+        port: backend.map(|backend| backend.port.to_string()).unwrap_or_default(),
+    }
+}
+
 fn https_redirect(annotations: &Annotations, defaults: &IngressDefaults) -> Option<Filter> {
     let when = if annotations.force_ssl_redirect.unwrap_or(defaults.force_ssl_redirect) {
         RedirectWhen::PlainText
@@ -146,7 +174,7 @@ fn https_redirect(annotations: &Annotations, defaults: &IngressDefaults) -> Opti
         return None;
     };
     let keep_trailing_slash = annotations.preserve_trailing_slash.unwrap_or(defaults.preserve_trailing_slash);
-    let to = RedirectTarget::Https { keep_trailing_slash };
+    let to = RedirectTarget::Https { keep_trailing_slash, with_port: annotations.redirects.has_port(defaults) };
     Some(Filter::Redirect(Redirect { when, to, status: defaults.http_redirect_code }))
 }
 
