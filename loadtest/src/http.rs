@@ -1,6 +1,8 @@
-//! HTTP/1.1 as the clients here need it: answers with a `Content-Length`, and requests without a body.
+//! HTTP/1.1 as it is needed here: every body has a `Content-Length`.
 
 use std::io;
+
+use crate::upstream::BULK_PATH;
 
 /// Headers that an answer may have.
 const MAX_HEADERS: usize = 64;
@@ -22,6 +24,15 @@ pub(crate) fn request(host: &str, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: loadtest\r\nAccept: */*\r\n\r\n").into_bytes()
 }
 
+/// The head of a request with a body, on a connection that is kept.
+pub(crate) fn post(host: &str, path: &str, length: usize) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: loadtest\r\nAccept: */*\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 /// Reads the head of an answer; `None` when there is more to come.
 pub(crate) fn head(received: &[u8]) -> io::Result<Option<Head>> {
     let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -39,14 +50,41 @@ pub(crate) fn head(received: &[u8]) -> io::Result<Option<Head>> {
     Ok(Some(Head { status: response.code.unwrap_or_default(), length, body, is_last }))
 }
 
-/// Bytes of the first request, which has no body; `None` when there is more to come.
-pub(crate) fn request_length(received: &[u8]) -> io::Result<Option<usize>> {
+/// The head of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    /// Bytes of the head, with the empty line at its end.
+    pub(crate) length: usize,
+    /// Bytes of the body.
+    pub(crate) body: usize,
+    /// Whether it asks for the large body.
+    pub(crate) is_bulk: bool,
+    /// The key of a WebSocket that it opens.
+    pub(crate) websocket_key: Option<String>,
+}
+
+/// Reads the head of the first request; `None` when there is more to come.
+pub(crate) fn request_head(received: &[u8]) -> io::Result<Option<RequestHead>> {
+    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    match httparse::Request::new(&mut headers).parse(received) {
-        Ok(httparse::Status::Complete(length)) => Ok(Some(length)),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(received).map_err(|error| invalid(error.to_string()))? {
+        httparse::Status::Partial => return Ok(None),
+        httparse::Status::Complete(length) => length,
+    };
+    let value = |name: &str| {
+        let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(header.value).ok()
+    };
+    if value("transfer-encoding").is_some() {
+        return Err(invalid("a body in chunks".to_owned()));
     }
+    Ok(Some(RequestHead {
+        length,
+        body: value("content-length").map_or(Ok(0), str::parse::<usize>).map_err(|error| invalid(error.to_string()))?,
+        is_bulk: request.path == Some(BULK_PATH),
+        websocket_key: value("sec-websocket-key").map(str::to_owned),
+    }))
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 mod bare;
 mod client;
-mod cpu;
+mod compare;
 mod edit;
 mod http;
+mod interrupt;
 mod live;
 mod load;
 mod manifests;
@@ -15,6 +16,7 @@ mod procfs;
 mod report;
 mod routes;
 mod statistics;
+mod tls;
 mod upgrade;
 mod upstream;
 mod workspace;
@@ -39,8 +41,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// CPU time of a small keep-alive request: Penstock, bare Pingora, Envoy and nginx in interleaved rounds
-    Cpu(cpu::CpuFlags),
+    /// Penstock, bare Pingora, nginx, HAProxy, Envoy, Traefik and Caddy side by side, with a report
+    Compare(compare::CompareFlags),
+    /// What one comparison shows to be slower or larger than another one did
+    Diff(compare::DiffFlags),
     /// Time from the edit of a manifest to the first right answer, at 1,000 Ingresses and under load
     Live(live::LiveFlags),
     /// Resident memory of 10,000 routes with their Services and EndpointSlices, and what of it is given back
@@ -49,19 +53,14 @@ enum Command {
     Upgrade(upgrade::UpgradeFlags),
     /// Serves as the bare Pingora proxy
     #[command(hide = true)]
-    Bare {
-        #[arg(long)]
-        listen: SocketAddr,
-        #[arg(long)]
-        upstream: SocketAddr,
-        #[arg(long)]
-        threads: usize,
-    },
+    Bare(bare::BareFlags),
     /// Serves as the upstream of the peers
     #[command(hide = true)]
     Upstream {
         #[arg(long)]
         listen: SocketAddr,
+        #[arg(long)]
+        grpc: SocketAddr,
         #[arg(long)]
         body: String,
     },
@@ -76,13 +75,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Cpu(flags) => cpu::cpu(&flags),
+        Command::Compare(flags) => compare::compare(&flags),
+        Command::Diff(flags) => compare::diff(&flags),
         Command::Live(flags) => live::live(&flags),
         Command::Memory(flags) => memory::memory(&flags),
-        Command::Upgrade(flags) => upgrade::upgrade(&flags),
-        Command::Bare { listen, upstream, threads } => bare::serve(listen, upstream, threads),
-        Command::Upstream { listen, body } => upstream::serve(listen, &body),
+        Command::Bare(flags) => bare::serve(flags),
+        Command::Upstream { listen, grpc, body } => upstream::serve(listen, grpc, &body),
         Command::Successor { socket, fault } => upgrade::succeed(&socket, fault),
+        Command::Upgrade(flags) => upgrade::upgrade(&flags),
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");

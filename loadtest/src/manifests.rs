@@ -11,6 +11,29 @@ pub(crate) fn ingress(name: &str, host: &str, service: &str) -> String {
     )
 }
 
+/// An Ingress that sends a host to a Service, also over TLS.
+pub(crate) fn tls_ingress(name: &str, host: &str, service: &str, secret: &str, annotations: &[(&str, &str)]) -> String {
+    let mut metadata = format!("  name: {name}\n  annotations:\n");
+    for (key, value) in annotations {
+        metadata.push_str(&format!("    nginx.ingress.kubernetes.io/{key}: \"{value}\"\n"));
+    }
+    let tls = format!("  ingressClassName: nginx\n  tls:\n  - hosts: [{host}]\n    secretName: {secret}\n");
+    ingress(name, host, service)
+        .replace(&format!("  name: {name}\nspec:"), &format!("{metadata}spec:"))
+        .replace("  ingressClassName: nginx\n", &tls)
+}
+
+/// A Secret with a certificate and its key, both as PEM.
+pub(crate) fn secret(name: &str, certificate: &str, key: &str) -> String {
+    let quote = |text: &str| serde_json::Value::from(text);
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: {}\n  \
+         tls.key: {}\n",
+        quote(certificate),
+        quote(key)
+    )
+}
+
 /// A Service.
 pub(crate) fn service(name: &str) -> String {
     format!(

@@ -90,6 +90,17 @@ impl Process {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// Memory of the program with its children in bytes.
+    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        procfs::memory(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.name))
+    }
+
     fn last_words(&self) -> String {
         let mut text = Vec::new();
         if let Ok(mut log) = File::open(&self.log) {
@@ -104,9 +115,7 @@ impl Process {
 impl Drop for Process {
     /// A program with children has to end them itself, so it is asked before it is killed.
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        let _ = self.signal(Signal::TERM);
         let deadline = Instant::now() + END_LIMIT;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {

@@ -47,6 +47,16 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
         .context("no VmRSS in /proc/PID/status")
 }
 
+/// Memory of a process and of its descendants in bytes, where what several share is counted once (`Pss`).
+pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
+    let rollup = read(&format!("/proc/{pid}/smaps_rollup"))?;
+    let own = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .context("no Pss in /proc/PID/smaps_rollup")?;
+    children(pid)?.into_iter().try_fold(own * 1024, |sum, child| Ok(sum + memory(child)?))
+}
+
 /// CPU time that the whole machine has used.
 pub(crate) fn machine_cpu_time() -> anyhow::Result<Duration> {
     let stat = read("/proc/stat")?;
@@ -56,10 +66,10 @@ pub(crate) fn machine_cpu_time() -> anyhow::Result<Duration> {
     Ok(ticks(columns.iter().take(8).sum::<u64>() - columns.iter().skip(3).take(2).sum::<u64>()))
 }
 
-/// The load averages as the kernel writes them.
-pub(crate) fn load_average() -> anyhow::Result<String> {
+/// The load average over the last minute.
+pub(crate) fn load_average() -> anyhow::Result<f64> {
     let load = read("/proc/loadavg")?;
-    Ok(load.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" "))
+    load.split_ascii_whitespace().next().and_then(|load| load.parse().ok()).context("unknown form of /proc/loadavg")
 }
 
 fn children(pid: u32) -> anyhow::Result<Vec<u32>> {

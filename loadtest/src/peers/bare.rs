@@ -1,21 +1,41 @@
 //! The bare Pingora proxy, which is this program.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Setting;
-use crate::process::{self, Process};
+use super::{Addresses, ConfigFile, Proxy, Running, Setting};
+use crate::workspace;
 
-/// The version that Cargo.toml pins.
-pub(super) const VERSION: &str = "Pingora 0.9.1";
+pub(super) struct Bare;
 
-pub(super) fn start(program: &Path, setting: &Setting<'_>) -> anyhow::Result<(Process, SocketAddr)> {
-    let address = process::free_address()?;
-    let mut command = Command::new(program);
-    command.arg("bare");
-    command.args(["--listen", &address.to_string()]);
-    command.args(["--upstream", &setting.upstream.to_string()]);
-    command.args(["--threads", &setting.threads.to_string()]);
-    Ok((Process::start("bare", command, setting.directory)?, address))
+impl Proxy for Bare {
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        workspace::own_program()
+    }
+
+    fn version_arguments(&self) -> &'static [&'static str] {
+        &["bare", "--version"]
+    }
+
+    fn config(&self, _: &Setting<'_>, _: &Addresses, _: &Path) -> Vec<ConfigFile> {
+        Vec::new()
+    }
+
+    fn command(&self, program: &Path, setting: &Setting<'_>, addresses: &Addresses, _: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.arg("bare");
+        command.args(["--listen", &addresses.plain.to_string(), "--listen-tls", &addresses.tls.to_string()]);
+        command.args(["--upstream", &setting.upstream.to_string(), "--grpc", &setting.grpc.to_string()]);
+        command.arg("--certificate").arg(&setting.tls.certificate).arg("--key").arg(&setting.tls.key);
+        command.args(["--threads", &setting.threads.to_string()]);
+        command
+    }
+
+    fn reload(&self, _: &Running) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn refuses_routes(&self) -> Option<&'static str> {
+        Some("it has one route")
+    }
 }

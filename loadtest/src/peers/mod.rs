@@ -1,50 +1,105 @@
 //! The proxies that are measured, each with a configuration that is fair to it.
 
 mod bare;
+mod caddy;
 mod envoy;
+mod haproxy;
 mod nginx;
 mod penstock;
+mod traefik;
+mod wheel;
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use penstock::Gateway;
 
-use crate::process::Process;
+use crate::process::{self, Process};
+use crate::tls::CertificateFiles;
+
+/// The host that leads to the upstream.
+pub(crate) const HOST: &str = "bench.example";
+/// The host that leads to the upstream of gRPC.
+pub(crate) const GRPC_HOST: &str = "grpc.bench.example";
+/// The host whose route is edited.
+pub(crate) const MOVED_HOST: &str = "moved.bench.example";
 
 /// A proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
     /// Pingora alone: the floor.
     Bare,
     /// Penstock as it is by default: access log as text to a pipe, metrics.
     Penstock,
-    /// Penstock without access log, to tell what the log costs.
+    /// Penstock without access log, as the others are.
     PenstockWithoutLog,
-    /// Envoy as an edge proxy, without access log.
-    Envoy,
-    /// nginx with kept upstream connections, without access log.
     Nginx,
+    Haproxy,
+    Envoy,
+    Traefik,
+    Caddy,
 }
 
 /// What every peer is given.
+#[derive(Clone, Copy)]
 pub(crate) struct Setting<'a> {
-    /// For its files.
-    pub(crate) directory: &'a Path,
-    /// Host that leads to the upstream.
-    pub(crate) host: &'a str,
     pub(crate) upstream: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    /// Where the host whose route is edited leads when it is moved.
+    pub(crate) other: SocketAddr,
+    pub(crate) is_moved: bool,
+    pub(crate) tls: &'a CertificateFiles,
+    /// Hosts that lead to the upstream besides the ones above: see [`route_host`].
+    pub(crate) routes: u32,
     pub(crate) threads: usize,
+    /// Connections that clients open at most.
+    pub(crate) max_connections: u32,
 }
 
-/// A peer that serves.
-pub(crate) struct Running {
-    pub(crate) peer: Peer,
-    pub(crate) process: Process,
-    pub(crate) address: SocketAddr,
+/// Where a peer listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    /// For whoever operates it; not every peer has one.
+    pub(crate) admin: SocketAddr,
+}
+
+/// A file of a peer's configuration.
+struct ConfigFile {
+    name: &'static str,
+    text: String,
+}
+
+/// What is different about each proxy.
+trait Proxy {
+    /// Finds the program, or builds or installs it.
+    fn program(&self) -> anyhow::Result<PathBuf>;
+
+    /// What the program answers with its version to.
+    fn version_arguments(&self) -> &'static [&'static str];
+
+    /// The whole configuration. `directory` is where it will be.
+    fn config(&self, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Vec<ConfigFile>;
+
+    /// Starts the program on its configuration.
+    fn command(&self, program: &Path, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Command;
+
+    /// Makes the program read its configuration again; one that watches it has nothing to be told.
+    fn reload(&self, running: &Running) -> anyhow::Result<()>;
+
+    /// Why it cannot have more routes than the ones by name.
+    fn refuses_routes(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A peer that can be had.
@@ -54,16 +109,50 @@ pub(crate) struct Located {
     pub(crate) version: String,
 }
 
-impl Peer {
-    pub(crate) const ALL: [Self; 5] = [Self::Bare, Self::Penstock, Self::PenstockWithoutLog, Self::Envoy, Self::Nginx];
+/// A peer that serves.
+pub(crate) struct Running {
+    pub(crate) peer: Peer,
+    pub(crate) process: Process,
+    pub(crate) addresses: Addresses,
+    directory: tempfile::TempDir,
+}
 
+/// One of the many hosts.
+pub(crate) fn route_host(number: u32) -> String {
+    format!("route-{number}.example")
+}
+
+impl Setting<'_> {
+    /// Where the host whose route is edited leads.
+    fn moved(&self) -> SocketAddr {
+        if self.is_moved { self.other } else { self.upstream }
+    }
+}
+
+impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare Pingora",
             Self::Penstock => "Penstock",
             Self::PenstockWithoutLog => "Penstock, no access log",
-            Self::Envoy => "Envoy",
             Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Envoy => "Envoy",
+            Self::Traefik => "Traefik",
+            Self::Caddy => "Caddy",
+        }
+    }
+
+    fn proxy(self) -> &'static dyn Proxy {
+        match self {
+            Self::Bare => &bare::Bare,
+            Self::Penstock => &penstock::Penstock { has_access_log: true },
+            Self::PenstockWithoutLog => &penstock::Penstock { has_access_log: false },
+            Self::Nginx => &nginx::Nginx,
+            Self::Haproxy => &haproxy::Haproxy,
+            Self::Envoy => &envoy::Envoy,
+            Self::Traefik => &traefik::Traefik,
+            Self::Caddy => &caddy::Caddy,
         }
     }
 
@@ -73,53 +162,92 @@ impl Peer {
     ///
     /// When it cannot be had: the peer is missing then.
     pub(crate) fn locate(self) -> anyhow::Result<Located> {
-        let program = match self {
-            Self::Bare => crate::workspace::own_program()?,
-            Self::Penstock | Self::PenstockWithoutLog => crate::workspace::build_gateway()?,
-            Self::Envoy => envoy::program()?,
-            Self::Nginx => PathBuf::from("nginx"),
-        };
-        let version = match self {
-            Self::Bare => bare::VERSION.to_owned(),
-            Self::Penstock | Self::PenstockWithoutLog | Self::Envoy => version(&program, "--version")?,
-            Self::Nginx => version(&program, "-v")?,
-        };
+        let program = self.proxy().program()?;
+        let version = version(&program, self.proxy().version_arguments())?;
         Ok(Located { peer: self, program, version })
+    }
+
+    /// Why it takes no part in a comparison of many routes.
+    pub(crate) fn refuses_routes(self) -> Option<&'static str> {
+        self.proxy().refuses_routes()
     }
 }
 
 impl Located {
-    /// Starts the peer and waits until it serves.
-    pub(crate) fn start(&self, setting: &Setting<'_>) -> anyhow::Result<Running> {
-        let Self { peer, program, .. } = self;
-        let directory = tempfile::Builder::new().prefix("peer-").tempdir_in(setting.directory);
-        let directory = directory.context("create a directory")?.keep();
-        let setting = Setting { directory: &directory, ..*setting };
-        let (mut process, address) = match peer {
-            Peer::Bare => bare::start(program, &setting)?,
-            Peer::Penstock => penstock::start_proxy(program, &setting, &[])?,
-            Peer::PenstockWithoutLog => penstock::start_proxy(program, &setting, &["--access-log=off".to_owned()])?,
-            Peer::Envoy => envoy::start(program, &setting)?,
-            Peer::Nginx => nginx::start(program, &setting)?,
-        };
-        process.wait_until_serving(address, setting.host)?;
-        Ok(Running { peer: *peer, process, address })
+    /// Starts the peer and waits until it serves the host.
+    pub(crate) fn start(&self, setting: &Setting<'_>, parent: &Path, host: &str) -> anyhow::Result<Running> {
+        let directory = tempfile::Builder::new().prefix("peer-").tempdir_in(parent).context("create a directory")?;
+        let [plain, tls, admin] = [(); 3].map(|()| process::free_address());
+        let addresses = Addresses { plain: plain?, tls: tls?, admin: admin? };
+        let proxy = self.peer.proxy();
+        write(directory.path(), proxy.config(setting, &addresses, directory.path()))?;
+        let mut command = proxy.command(&self.program, setting, &addresses, directory.path());
+        // Whoever interrupts a comparison leaves the end of the others to it.
+        command.process_group(0);
+        let process = Process::start(self.peer.name(), command, directory.path())?;
+        let mut running = Running { peer: self.peer, process, addresses, directory };
+        running.process.wait_until_serving(addresses.plain, host)?;
+        Ok(running)
+    }
+
+    /// How the peer is started, with the paths of files that are gone by the time it is read.
+    pub(crate) fn command_line(&self, setting: &Setting<'_>) -> String {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let addresses = Addresses { plain: any, tls: any, admin: any };
+        let command = self.peer.proxy().command(&self.program, setting, &addresses, Path::new("DIRECTORY"));
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+        std::iter::once(name).chain(arguments).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Running {
+    /// Replaces the configuration while the peer serves.
+    pub(crate) fn edit(&self, setting: &Setting<'_>) -> anyhow::Result<()> {
+        let proxy = self.peer.proxy();
+        write(self.directory.path(), proxy.config(setting, &self.addresses, self.directory.path()))?;
+        proxy.reload(self)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.signal(signal)
     }
 }
 
 /// What a program says about itself.
-fn version(program: &Path, flag: &str) -> anyhow::Result<String> {
-    let output = Command::new(program).arg(flag).output().with_context(|| format!("start {}", program.display()))?;
+fn version(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("start {}", program.display()))?;
     if !output.status.success() {
-        bail!("{} {flag} ends with {}", program.display(), output.status);
+        bail!("{} {} ends with {}", program.display(), arguments.join(" "), output.status);
     }
     let text = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" "))
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Writes the configuration of a peer.
-fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-    let path = directory.join(name);
-    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
+/// Writes the files whose text is new, each beside its place first: whoever watches it never sees half of it.
+fn write(directory: &Path, files: Vec<ConfigFile>) -> anyhow::Result<()> {
+    for ConfigFile { name, text } in files {
+        let path = directory.join(name);
+        if std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+            continue;
+        }
+        let beside = path.with_extension("new");
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = written.and_then(|()| std::fs::write(&beside, text));
+        written.and_then(|()| std::fs::rename(&beside, &path)).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A Debian package's program, which is not installed here without being asked.
+fn installed(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&directories)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|directory| directory.join(name))
+        .find(|path| path.exists())
+        .with_context(|| format!("{name} is not installed (Debian package {package})"))
 }

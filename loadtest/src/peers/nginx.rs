@@ -1,27 +1,60 @@
 //! nginx, as the system has it.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
+use rustix::process::Signal;
 
-use super::{Setting, write};
-use crate::process::{self, Process};
+use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, installed, route_host};
 
 const CONFIG: &str = include_str!("../../peers/nginx.conf");
 
-pub(super) fn start(program: &Path, setting: &Setting<'_>) -> anyhow::Result<(Process, SocketAddr)> {
-    let address = process::free_address()?;
-    let directory = setting.directory.to_str().context("a directory with a name in UTF-8")?;
-    let config = CONFIG
-        .replace("DIRECTORY", directory)
-        .replace("UPSTREAM", &setting.upstream.to_string())
-        .replace("LISTEN", &address.to_string())
-        .replace("THREADS", &setting.threads.to_string())
-        .replace("HOST", setting.host);
-    let config = write(setting.directory, "nginx.conf", &config)?;
-    let mut command = Command::new(program);
-    command.arg("-e").arg("stderr").arg("-p").arg(directory).arg("-c").arg(config);
-    Ok((Process::start("nginx", command, setting.directory)?, address))
+pub(super) struct Nginx;
+
+impl Proxy for Nginx {
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        installed("nginx", "nginx-light")
+    }
+
+    fn version_arguments(&self) -> &'static [&'static str] {
+        &["-v"]
+    }
+
+    fn config(&self, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Vec<ConfigFile> {
+        let mut routes = String::new();
+        for number in 0..setting.routes {
+            let host = route_host(number);
+            let _ = writeln!(
+                routes,
+                "    server {{ listen {}; server_name {host}; location / {{ proxy_pass http://bench; }} }}",
+                addresses.plain
+            );
+        }
+        let text = CONFIG
+            .replace("ROUTES", &routes)
+            .replace("GRPC_HOST", GRPC_HOST)
+            .replace("MOVED_HOST", MOVED_HOST)
+            .replace("HOST", HOST)
+            .replace("DIRECTORY", &directory.to_string_lossy())
+            .replace("UPSTREAM", &setting.upstream.to_string())
+            .replace("MOVED", &setting.moved().to_string())
+            .replace("GRPC", &setting.grpc.to_string())
+            .replace("PLAIN", &addresses.plain.to_string())
+            .replace("ENCRYPTED", &addresses.tls.to_string())
+            .replace("CERTIFICATE", &setting.tls.certificate.to_string_lossy())
+            .replace("KEY", &setting.tls.key.to_string_lossy())
+            .replace("THREADS", &setting.threads.to_string());
+        vec![ConfigFile { name: "nginx.conf", text }]
+    }
+
+    fn command(&self, program: &Path, _: &Setting<'_>, _: &Addresses, directory: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-e", "stderr", "-p"]).arg(directory).arg("-c").arg(directory.join("nginx.conf"));
+        command
+    }
+
+    fn reload(&self, running: &Running) -> anyhow::Result<()> {
+        running.signal(Signal::HUP)
+    }
 }

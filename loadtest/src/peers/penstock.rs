@@ -1,14 +1,67 @@
 //! Penstock, which reads a directory of manifests.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Setting, write};
-use crate::manifests;
+use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, route_host};
 use crate::process::{self, Process};
+use crate::{manifests, workspace};
 
-/// A running gateway.
+/// The gateway in its default configuration but for its addresses, and the access log if that is not wanted.
+pub(super) struct Penstock {
+    pub(super) has_access_log: bool,
+}
+
+impl Proxy for Penstock {
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        workspace::build_gateway()
+    }
+
+    fn version_arguments(&self) -> &'static [&'static str] {
+        &["--version"]
+    }
+
+    fn config(&self, setting: &Setting<'_>, _: &Addresses, _: &Path) -> Vec<ConfigFile> {
+        let moved = if setting.is_moved { "other" } else { "upstream" };
+        let bench = [
+            manifests::secret("tls", &setting.tls.certificate_pem, &setting.tls.key_pem),
+            manifests::tls_ingress("bench", HOST, "upstream", "tls", &[("ssl-redirect", "false")]),
+            manifests::tls_ingress("grpc", GRPC_HOST, "grpc", "tls", &[("backend-protocol", "GRPC")]),
+            manifests::service("upstream"),
+            manifests::slice("upstream", setting.upstream),
+            manifests::service("other"),
+            manifests::slice("other", setting.other),
+            manifests::service("grpc"),
+            manifests::slice("grpc", setting.grpc),
+        ];
+        let routes: Vec<_> = (0..setting.routes)
+            .map(|number| manifests::ingress(&format!("route-{number}"), &route_host(number), "upstream"))
+            .collect();
+        vec![
+            ConfigFile { name: "manifests/bench.yaml", text: manifests::documents(&bench) },
+            ConfigFile { name: "manifests/moved.yaml", text: manifests::ingress("moved", MOVED_HOST, moved) },
+            ConfigFile { name: "manifests/routes.yaml", text: manifests::documents(&routes) },
+        ]
+    }
+
+    fn command(&self, program: &Path, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Command {
+        let mut command = Command::new(program);
+        let mut flags = vec![format!("--threads={}", setting.threads)];
+        if !self.has_access_log {
+            flags.push("--access-log=off".to_owned());
+        }
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        run(&mut command, &directory.join("manifests"), addresses, any, &flags);
+        command
+    }
+
+    fn reload(&self, _: &Running) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// A running gateway, for the benchmarks that have no peers.
 pub(crate) struct Gateway {
     pub(crate) process: Process,
     /// Where it serves HTTP.
@@ -44,35 +97,23 @@ impl Gateway {
     }
 
     fn launch(mut command: Command, directory: &Path, log_directory: &Path, flags: &[String]) -> anyhow::Result<Self> {
-        let [address, https, status, admin] = [(); 4].map(|()| process::free_address());
-        let (address, https, status) = (address?, https?, status?);
-        command.arg("run").arg("--manifests").arg(directory);
-        command.args(["--http", &address.to_string(), "--https", &https.to_string()]);
-        command.args(["--status", &status.to_string(), "--admin", &admin?.to_string()]);
-        for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "1s")] {
-            if !flags.iter().any(|given| given.starts_with(flag)) {
-                command.args([flag, value]);
-            }
-        }
-        command.args(flags);
-        Ok(Self { process: Process::start("gateway", command, log_directory)?, address, https, status })
+        let [plain, tls, status, admin] = [(); 4].map(|()| process::free_address());
+        let (addresses, status) = (Addresses { plain: plain?, tls: tls?, admin: admin? }, status?);
+        run(&mut command, directory, &addresses, status, flags);
+        let process = Process::start("gateway", command, log_directory)?;
+        Ok(Self { process, address: addresses.plain, https: addresses.tls, status })
     }
 }
 
-pub(super) fn start_proxy(
-    program: &Path,
-    setting: &Setting<'_>,
-    flags: &[String],
-) -> anyhow::Result<(Process, SocketAddr)> {
-    let manifests = setting.directory.join("manifests");
-    std::fs::create_dir(&manifests)?;
-    let documents = [
-        manifests::ingress("bench", setting.host, "bench"),
-        manifests::service("bench"),
-        manifests::slice("bench", setting.upstream),
-    ];
-    write(&manifests, "bench.yaml", &manifests::documents(&documents))?;
-    let flags = [flags, &[format!("--threads={}", setting.threads)]].concat();
-    let Gateway { process, address, .. } = Gateway::start(program, &manifests, setting.directory, &flags)?;
-    Ok((process, address))
+/// The arguments of `run`; without a lame duck, unless the flags say otherwise.
+fn run(command: &mut Command, manifests: &Path, addresses: &Addresses, status: SocketAddr, flags: &[String]) {
+    command.arg("run").arg("--manifests").arg(manifests);
+    command.args(["--http", &addresses.plain.to_string(), "--https", &addresses.tls.to_string()]);
+    command.args(["--status", &status.to_string(), "--admin", &addresses.admin.to_string()]);
+    for (flag, value) in [("--lame-duck", "0s"), ("--drain-timeout", "1s")] {
+        if !flags.iter().any(|given| given.starts_with(flag)) {
+            command.args([flag, value]);
+        }
+    }
+    command.args(flags);
 }

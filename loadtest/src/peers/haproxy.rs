@@ -1,0 +1,52 @@
+//! HAProxy, as the system has it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, installed, route_host};
+
+const CONFIG: &str = include_str!("../../peers/haproxy.cfg");
+
+pub(super) struct Haproxy;
+
+impl Proxy for Haproxy {
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        installed("haproxy", "haproxy")
+    }
+
+    fn version_arguments(&self) -> &'static [&'static str] {
+        &["-v"]
+    }
+
+    fn config(&self, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Vec<ConfigFile> {
+        let text = CONFIG
+            .replace("DIRECTORY", &directory.to_string_lossy())
+            .replace("UPSTREAM", &setting.upstream.to_string())
+            .replace("OTHER", &setting.other.to_string())
+            .replace("GRPC", &setting.grpc.to_string())
+            .replace("PLAIN", &addresses.plain.to_string())
+            .replace("ENCRYPTED", &addresses.tls.to_string())
+            .replace("CERTIFICATE", &setting.tls.both.to_string_lossy())
+            .replace("CONNECTIONS", &setting.max_connections.to_string())
+            .replace("THREADS", &setting.threads.to_string());
+        let moved = if setting.is_moved { "other" } else { "bench" };
+        let mut hosts = format!("{HOST} bench\n{GRPC_HOST} grpc\n{MOVED_HOST} {moved}\n");
+        for number in 0..setting.routes {
+            let _ = writeln!(hosts, "{} bench", route_host(number));
+        }
+        vec![ConfigFile { name: "haproxy.cfg", text }, ConfigFile { name: "hosts.map", text: hosts }]
+    }
+
+    fn command(&self, program: &Path, _: &Setting<'_>, _: &Addresses, directory: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-W", "-db", "-f"]).arg(directory.join("haproxy.cfg"));
+        command
+    }
+
+    fn reload(&self, running: &Running) -> anyhow::Result<()> {
+        running.signal(Signal::USR2)
+    }
+}
