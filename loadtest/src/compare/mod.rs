@@ -264,6 +264,8 @@ impl Run<'_> {
         if let Some(error) = &error {
             self.progress.suspend(|| eprintln!("{}, round {round}: {}: {error}", scenario.id, peer.name()));
         }
+        // Programs say things in several lines; a table has one for each turn.
+        let error = error.map(|error| error.split_whitespace().collect::<Vec<_>>().join(" "));
         let scenario = scenario.id.to_owned();
         let load_average = procfs::load_average()?;
         self.results.turns.push(Turn { scenario, peer, round, load_average, error, figures });
