@@ -18,17 +18,18 @@ use pingora::upstreams::peer::HttpPeer;
 pub(crate) struct BareFlags {
     #[arg(long)]
     listen: SocketAddr,
+    /// Where it listens for TLS, if it does
+    #[arg(long, requires_all = ["certificate", "key"])]
+    listen_tls: Option<SocketAddr>,
     #[arg(long)]
-    listen_tls: SocketAddr,
+    certificate: Option<PathBuf>,
     #[arg(long)]
-    certificate: PathBuf,
-    #[arg(long)]
-    key: PathBuf,
+    key: Option<PathBuf>,
     #[arg(long)]
     upstream: SocketAddr,
-    /// The upstream of what is gRPC
+    /// The upstream of what is gRPC, if that is another one
     #[arg(long)]
-    grpc: SocketAddr,
+    grpc: Option<SocketAddr>,
     #[arg(long)]
     threads: usize,
 }
@@ -59,11 +60,14 @@ pub(crate) fn serve(flags: BareFlags) -> anyhow::Result<ExitCode> {
     let conf = ServerConf { threads: flags.threads, grace_period_seconds: Some(0), ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = http_proxy_service(&server.configuration, Bare { upstream: flags.upstream, grpc: flags.grpc });
+    let proxy = Bare { upstream: flags.upstream, grpc: flags.grpc.unwrap_or(flags.upstream) };
+    let mut service = http_proxy_service(&server.configuration, proxy);
     service.add_tcp(&flags.listen.to_string());
-    let mut tls = TlsSettings::intermediate(&flags.certificate.to_string_lossy(), &flags.key.to_string_lossy())?;
-    tls.enable_h2();
-    service.add_tls_with_settings(&flags.listen_tls.to_string(), None, tls);
+    if let (Some(listen), Some(certificate), Some(key)) = (flags.listen_tls, flags.certificate, flags.key) {
+        let mut tls = TlsSettings::intermediate(&certificate.to_string_lossy(), &key.to_string_lossy())?;
+        tls.enable_h2();
+        service.add_tls_with_settings(&listen.to_string(), None, tls);
+    }
     server.add_service(service);
     server.run_forever()
 }
