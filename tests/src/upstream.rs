@@ -206,7 +206,9 @@ where
     }
 }
 
-fn acceptor(certificate: &Certificate, clients: Option<&str>) -> TlsAcceptor {
+/// What makes a server one of TLS: a certificate and, where clients need one too, the authority (PEM) of theirs.
+#[must_use]
+pub fn acceptor(certificate: &Certificate, clients: Option<&str>) -> TlsAcceptor {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use rustls::server::WebPkiClientVerifier;

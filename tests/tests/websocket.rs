@@ -9,6 +9,7 @@ use tests::certificate::Certificate;
 use tests::client::tls_stream;
 use tests::manifests::{ingress, service, tls};
 use tests::raw::{RawUpstream, read_head};
+use tests::upstream::acceptor;
 use tests::{Gateway, Manifests, Upstream, wait};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -170,6 +171,44 @@ async fn the_end_of_one_side_is_seen_by_the_other() {
     client.write_all(b"go").await.unwrap();
     let end = tokio::time::timeout(wait::LIMIT, client.read(&mut [0; 16])).await.unwrap();
     assert_eq!(end.unwrap_or(0), 0);
+}
+
+/// The answer of a quick server can be there before anything else has happened. This one has it ready before it was asked.
+#[tokio::test]
+async fn a_tunnel_stays_open_however_early_its_server_agrees() {
+    for is_tls in [false, true] {
+        let acceptor = is_tls.then(|| acceptor(&Certificate::self_signed(&["upstream"]), None));
+        let upstream = RawUpstream::start(move |_, stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut stream: Box<dyn Stream> = match acceptor {
+                    Some(acceptor) => Box::new(acceptor.accept(stream).await.unwrap()),
+                    None => Box::new(stream),
+                };
+                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                read_head(&mut stream).await;
+                let mut word = [0; 4];
+                if stream.read_exact(&mut word).await.is_ok() {
+                    stream.write_all(&word).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let manifests = manifests(upstream.address());
+        write_route(&manifests, &[("backend-protocol", if is_tls { "HTTPS" } else { "HTTP" })]);
+        let gateway = Gateway::start(&manifests, &[]).await;
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(gateway.addresses().http).await.unwrap();
+            let request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101"));
+            stream.write_all(b"word").await.unwrap();
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"word");
+        }
+    }
 }
 
 /// RFC 6455 section 4.1: both fields are needed, and HTTP/1.1.

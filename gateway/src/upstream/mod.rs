@@ -9,6 +9,7 @@ mod peer;
 mod select;
 mod session;
 mod trust;
+mod tunnel;
 
 pub(crate) use endpoint::InFlight;
 pub use memory::{export_endpoints, import_endpoints};
@@ -16,6 +17,7 @@ pub(crate) use peer::{peer, protocol};
 pub(crate) use select::{Choice, select};
 pub(crate) use session::{Seat, SetCookie, seat};
 pub(crate) use trust::prepare as prepare_trust;
+pub(crate) use tunnel::prepare as prepare_tunnel;
 
 use std::time::Duration;
 

@@ -27,6 +27,13 @@ pub(crate) enum Protocol {
     Http2Tls,
 }
 
+impl Protocol {
+    /// Whether a connection can change to another protocol (RFC 9110 section 7.8), which HTTP/2 has no word for.
+    pub(crate) fn has_tunnels(self) -> bool {
+        matches!(self, Self::Http1 | Self::Http1Tls)
+    }
+}
+
 /// What is spoken: what the rule says, else what the Service says, else HTTP/1.1.
 #[must_use]
 pub(crate) fn protocol(policy: &UpstreamPolicy, service: Option<AppProtocol>, client: Scheme) -> Protocol {
