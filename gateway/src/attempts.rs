@@ -68,6 +68,7 @@ pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<
     {
         endpoint = upstream::select(fallback, &choice);
         route.backend = Arc::clone(fallback);
+        route.is_fallback = true;
     }
     let Some(endpoint) = endpoint else {
         return Error::e_explain(NO_ENDPOINTS, "no endpoint takes requests");
@@ -127,7 +128,7 @@ pub(crate) fn failed(
     is_reused: bool,
     metrics: &Metrics,
 ) {
-    if matches!(error.etype(), ErrorType::Custom(_)) {
+    if matches!(error.etype(), ErrorType::Custom(_) | ErrorType::CustomCode(..)) {
         // What we found wrong ourselves is wrong everywhere.
         error.set_retry(false);
         return;

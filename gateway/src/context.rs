@@ -62,6 +62,8 @@ pub(crate) struct Proxied {
     pub backend: Arc<Backend>,
     /// Whether it is the canary of the rule.
     pub is_canary: bool,
+    /// Whether it is the fallback.
+    pub is_fallback: bool,
     /// What the upstream sees otherwise than it was asked for.
     pub rewritten: RewrittenRequest,
     /// The sum of the key that the endpoint is chosen by.
@@ -157,6 +159,7 @@ impl Proxied {
         Self {
             backend: Arc::clone(backend),
             is_canary,
+            is_fallback: false,
             rewritten,
             hash,
             endpoint: None,

@@ -12,6 +12,8 @@ mod clock;
 mod connection;
 mod connections;
 mod context;
+mod error_pages;
+mod exchange;
 mod failure;
 mod filter;
 mod framing;

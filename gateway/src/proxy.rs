@@ -17,6 +17,7 @@ use routing::LiveRouting;
 use crate::answer;
 use crate::attempts::{self, NO_ENDPOINTS, NO_TRUST, Progress};
 use crate::context::Context;
+use crate::error_pages::{self, PageServer, REPLACED};
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper};
 use crate::intake::Intake;
@@ -27,6 +28,7 @@ pub(crate) struct Gateway {
     intake: Intake,
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
+    pages: PageServer,
 }
 
 impl Gateway {
@@ -38,7 +40,8 @@ impl Gateway {
         access_log: Option<Arc<AccessLog>>,
         gatekeeper: Gatekeeper,
     ) -> Self {
-        Self { intake: Intake::new(live, Arc::clone(&metrics), gatekeeper), metrics, access_log }
+        let intake = Intake::new(live, Arc::clone(&metrics), gatekeeper);
+        Self { intake, metrics, access_log, pages: PageServer::new() }
     }
 }
 
@@ -56,7 +59,7 @@ impl ProxyHttp for Gateway {
     /// Admits the request, decides, and answers what needs no upstream.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
         match self.intake.take(session, context).await? {
-            Some(reply) => answer::give(session, context, reply).await.map(|()| true),
+            Some(reply) => answer::give(session, context, reply, &self.pages).await.map(|()| true),
             None => Ok(false),
         }
     }
@@ -142,6 +145,9 @@ impl ProxyHttp for Gateway {
             error.set_retry(true);
             return Err(error);
         }
+        if error_pages::replaces(context, status.as_u16()) {
+            return Err(Error::explain(ErrorType::CustomCode(REPLACED, status.as_u16()), "").into_up());
+        }
         match &context.rule {
             Some(rule) => filter::check_response_head(&rule.rule.sizes, response),
             None => Ok(()),
@@ -225,6 +231,11 @@ impl ProxyHttp for Gateway {
 
     /// Answers what went wrong, once and for all.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        // Pingora gives the connection up after an error that came this far: the client is to know.
+        if let ErrorType::CustomCode(REPLACED, status) = error.etype() {
+            let _ = answer::replace(session, context, *status, &self.pages).await;
+            return FailToProxy { error_code: *status, can_reuse_downstream: false };
+        }
         let refusal = context.connection.as_ref().and_then(|connection| connection.refusal.get());
         let failure = match (refusal, error.etype()) {
             (Some(refusal), _) => refusal.failure,
@@ -239,8 +250,7 @@ impl ProxyHttp for Gateway {
         if is_answered || failure == Failure::ClientClosed {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
-        // Pingora gives the connection up after an error that came this far: the client is to know.
-        let _ = answer::fail(session, context, failure).await;
+        let _ = answer::fail(session, context, failure, &self.pages).await;
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 

@@ -107,6 +107,8 @@ pub struct CompiledRule {
     pub targets: SmallVec<[Target; 1]>,
     /// Where they go instead when the chosen target has no endpoint.
     pub fallback: Option<Arc<Backend>>,
+    /// Who serves its error pages: the first that has endpoints.
+    pub error_pages: Box<[Arc<Backend>]>,
     /// The backend of the canary.
     pub canary: Option<Arc<Backend>>,
     /// What the clients of its host must show.
@@ -280,6 +282,8 @@ impl CompiledRule {
             backend
         });
         let filters = Arc::clone(&rule.filters);
+        let pages = rule.error_pages.iter().flat_map(|pages| &pages.backends);
+        let error_pages = pages.map(&mut *linker.backends).collect();
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(rule, guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
         let upstream_tls = CompiledUpstreamTls::compile(&rule.upstream.tls, linker).map(Box::new);
@@ -288,6 +292,7 @@ impl CompiledRule {
             filters,
             targets,
             fallback,
+            error_pages,
             canary,
             client_tls: client_tls.map(Arc::clone),
             upstream_tls,
@@ -335,6 +340,7 @@ mod tests {
             filters: Arc::default(),
             targets,
             fallback: None,
+            error_pages: Box::default(),
             canary: None,
             client_tls: None,
             upstream_tls: None,

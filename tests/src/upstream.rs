@@ -239,7 +239,8 @@ fn echo(name: &str) -> impl Fn(Request<Incoming>) -> Answering + Send + Sync + '
     }
 }
 
-async fn tell(name: String, request: Request<Incoming>) -> Response<Body> {
+/// The answer that tells what the request was.
+pub async fn tell(name: String, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         // The client went away in the middle of its request.

@@ -5,7 +5,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use routing::RewrittenRequest;
 
-use super::{client_tls, edit_request, external, set_forwarded_headers};
+use super::{client_tls, edit_request, external, set_forwarded_headers, tell_error};
 use crate::context::Context;
 
 /// Makes the request that the upstream gets out of the one that was received.
@@ -46,6 +46,10 @@ pub(crate) fn prepare_request(
     edit_request(rule, request)?;
     client_tls::tell(rule, connection, request)?;
     external::edit_request(rule, admission.grant.as_deref(), request)?;
+    if route.is_fallback {
+        // As if the error of a backend without endpoints had been replaced.
+        tell_error(rule, 503, received.headers.get(header::ACCEPT), request_id.as_ref(), request)?;
+    }
     let RewrittenRequest { path, host, prefix } = &route.rewritten;
     if let Some(path) = path {
         let target = match request.uri.query() {

@@ -13,8 +13,8 @@ mod tunnel;
 
 pub(crate) use endpoint::InFlight;
 pub use memory::{export_endpoints, import_endpoints};
-pub(crate) use peer::{peer, protocol};
-pub(crate) use select::{Choice, select};
+pub(crate) use peer::{Protocol, peer, protocol};
+pub(crate) use select::{Choice, candidates, select};
 pub(crate) use session::{Seat, SetCookie, seat};
 pub(crate) use trust::prepare as prepare_trust;
 pub(crate) use tunnel::prepare as prepare_tunnel;

@@ -7,6 +7,7 @@ use routing::model::{Algorithm, Balance};
 use routing::{Backend, BackendState, Endpoint};
 
 use super::endpoint::{EndpointState, state};
+use crate::clock;
 
 /// The least share that slow start leaves an endpoint: without requests nobody would learn that it is there.
 const LEAST_SHARE: f32 = 0.1;
@@ -45,6 +46,18 @@ pub(crate) fn select(backend: &Backend, choice: &Choice<'_>) -> Option<Arc<Endpo
         Algorithm::Hash { subset, .. } => choice.by_hash(&state, subset.map_or(1, std::num::NonZeroU32::get)),
     };
     found.cloned()
+}
+
+/// The endpoints that a request of the gateway's own tries, `limit` at most, in this order.
+pub(crate) fn candidates(backend: &Backend, limit: usize) -> Vec<Arc<Endpoint>> {
+    let (balance, mut found) = (Balance::default(), Vec::new());
+    while found.len() < limit
+        && let Some(endpoint) =
+            select(backend, &Choice { balance: &balance, hash: 0, failed: &found, now: clock::now() })
+    {
+        found.push(endpoint);
+    }
+    found
 }
 
 /// All endpoints, from one of them on.

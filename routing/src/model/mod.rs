@@ -8,6 +8,7 @@ mod backend;
 mod balance;
 mod canary;
 mod client_tls;
+mod error_pages;
 mod external;
 mod filter;
 mod guard;
@@ -32,6 +33,7 @@ pub use backend::{
 pub use balance::{Algorithm, Balance, Ejection};
 pub use canary::{Canary, CanaryHeader, CanaryValues};
 pub use client_tls::{AuthorityRef, CertificateDemand, CertificateDetail, ClientTls};
+pub use error_pages::{ErrorPages, ErrorScope};
 pub use external::{AuthCache, AuthServer, AuthUrl, CookieScope, ExternalAuth, Validity};
 pub use filter::{
     Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectBase, RedirectTarget,

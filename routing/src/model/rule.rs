@@ -11,6 +11,7 @@ use super::affinity::CookieAffinity;
 use super::backend::BackendRef;
 use super::balance::Balance;
 use super::canary::Canary;
+use super::error_pages::ErrorPages;
 use super::filter::Filter;
 use super::guard::Guards;
 use super::retries::Retries;
@@ -102,6 +103,9 @@ pub struct Rule {
     /// Where they go instead when the chosen backend has no endpoint (ingress-nginx `default-backend`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<BackendRef>,
+    /// What replaces answers with an error; `None` leaves them as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Whether its requests are logged (ingress-nginx `enable-access-log`).
     #[serde(skip_serializing_if = "LoggedRequests::is_default")]
     pub logged: LoggedRequests,
@@ -124,6 +128,7 @@ impl Rule {
             guards: None,
             backends,
             fallback: None,
+            error_pages: None,
             logged: LoggedRequests::default(),
             sizes: SizeLimits::default(),
             upstream: Arc::default(),

@@ -9,9 +9,9 @@ use super::external::{
 use super::headers::reference;
 use super::tls::{ciphers, protocols};
 use super::value::{
-    address_set, algorithm, body, boolean, buffer, conditions, count, ejection, error_code, head_buffers, header,
-    header_names, level, locations, media_types, networks, number, patterns, positive, redirect_code, retry_time,
-    seconds, slow_start, text,
+    address_set, algorithm, body, boolean, buffer, conditions, count, ejection, error_code, error_statuses,
+    head_buffers, header, header_names, level, locations, media_types, networks, number, patterns, positive,
+    redirect_code, retry_time, seconds, slow_start, text,
 };
 use super::{Apply, GlobalSettings, Scope, SettingKey, SettingState, When};
 
@@ -51,7 +51,8 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("client-header-timeout", Connection, |v, s| seconds(v).map(|v| s.runtime.client_header_timeout = v))
         .note("10 seconds by default, and for the whole head: a slow one must not hold a connection for a minute."),
     live("compute-full-forwarded-for", Request, |v, s| boolean(v).map(|v| s.runtime.compute_full_forwarded_for = v)),
-    ignored("custom-http-errors", LATER),
+    live("custom-http-errors", Request, |v, s| error_statuses(v).map(|v| s.ingress.error_statuses = v))
+        .note("Served by the global default backend; without one, answers stay as they are."),
     ignored("debug-connections", "ingress-nginx reads it for its own log of errors"),
     ignored("default-type", LATER),
     restricts("denylist-source-range", Request, |v, s| address_set(v).map(|v| s.ingress.deny = v)),
@@ -59,7 +60,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("disable-http-access-log", Request, |v, s| boolean(v).map(|v| s.runtime.disable_access_log = v)),
     ignored("disable-ipv6", "addresses are set by --http and --https"),
     ignored("disable-ipv6-dns", "names are looked up as the system does"),
-    ignored("disable-proxy-intercept-errors", LATER),
+    live("disable-proxy-intercept-errors", Request, |v, s| boolean(v).map(|v| s.ingress.keeps_upstream_errors = v)),
     ignored("disable-stream-access-log", STREAMS),
     ignored("enable-access-log-for-default-backend", "the default backend is logged as every other one"),
     ignored("enable-aio-write", "nothing is written to files"),

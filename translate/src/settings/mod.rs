@@ -58,6 +58,10 @@ pub(crate) struct IngressDefaults {
     pub(crate) relative_redirects: bool,
     /// `use-port-in-redirects`.
     pub(crate) port_in_redirects: bool,
+    /// `custom-http-errors`.
+    pub(crate) error_statuses: Box<[u16]>,
+    /// `disable-proxy-intercept-errors`.
+    pub(crate) keeps_upstream_errors: bool,
     /// `http-redirect-code`.
     pub(crate) http_redirect_code: u16,
     /// `limit-req-status-code`: the status of what comes too fast.
@@ -218,6 +222,8 @@ impl Default for IngressDefaults {
             ssl_redirect: true,
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
+            error_statuses: Box::default(),
+            keeps_upstream_errors: false,
             relative_redirects: false,
             port_in_redirects: false,
             http_redirect_code: 308,

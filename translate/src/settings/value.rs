@@ -103,6 +103,10 @@ pub(super) fn error_code(text: &str) -> Parsed<u16> {
     text.parse().ok().filter(|code| (400..=599).contains(code)).ok_or("a status from 400 to 599")
 }
 
+pub(super) fn error_statuses(text: &str) -> Parsed<Box<[u16]>> {
+    annotations::statuses(text).map_err(|_| "a list of statuses from 400 to 599, separated by commas")
+}
+
 pub(super) fn header(text: &str) -> Parsed<http::HeaderName> {
     text.parse().map_err(|_| "the name of a header")
 }

@@ -91,7 +91,8 @@ fn host(name: &str, host: &Host) -> Value {
 
 fn route(host_name: &str, route: &Route) -> Value {
     let Route { matches, rank: _, rule } = route;
-    let Rule { origin, path, host, filters, guards, logged, sizes, backends, fallback, upstream } = &**rule;
+    let Rule { origin, path, host, filters, guards, logged, sizes, backends, fallback, error_pages, upstream } =
+        &**rule;
     let mut shown = Map::new();
     let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     show("match", matches.path.to_string().into());
@@ -124,6 +125,9 @@ fn route(host_name: &str, route: &Route) -> Value {
         others => {
             show("backends", json!(others));
         }
+    }
+    if let Some(pages) = error_pages {
+        show("errorPages", json!(&**pages));
     }
     if let Some(fallback) = fallback {
         show("fallback", fallback.to_string().into());

@@ -1,21 +1,21 @@
 //! One question and its answer over HTTP/1.1, on connections that are kept apart from those of upstreams.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use routing::model::{AuthServer, Balance};
-use routing::{CompiledExternalAuth, Scheme};
+use routing::model::AuthServer;
+use routing::{CompiledExternalAuth, Endpoint, Scheme};
 
 use super::names::Names;
 use super::question::unanswerable;
-use crate::clock;
+use crate::exchange::exchange;
 use crate::filter::access::Visitor;
-use crate::upstream::{self, Choice};
+use crate::upstream;
 
 /// Idle connections that are kept, over all servers.
 const POOL: usize = 2048;
@@ -47,7 +47,7 @@ impl Exchange {
         let asking = async {
             let mut last = unanswerable("authentication server has no address that may be asked");
             for peer in self.peers(external, host, visitor).await.into_iter().take(MAX_ATTEMPTS) {
-                last = self.ask(&peer, &request).await;
+                last = exchange(&self.connector, &peer, &request, MAX_BODY).await.map(|answer| answer.head);
                 if last.as_ref().map_or_else(|error| !may_repeat(&request, error), |_| true) {
                     break;
                 }
@@ -65,14 +65,11 @@ impl Exchange {
         let url = &external.auth.url;
         let mut peers = Vec::new();
         if let Some(backend) = &external.backend {
-            let (balance, mut failed) = (Balance::default(), Vec::new());
-            while let Some(endpoint) =
-                upstream::select(backend, &Choice { balance: &balance, hash: 0, failed: &failed, now: clock::now() })
-                && failed.len() < MAX_ATTEMPTS
-            {
-                peers.push(self.peer(endpoint.key.address, upstream::group(&endpoint), host, external, visitor));
-                failed.push(endpoint);
-            }
+            let endpoints = upstream::candidates(backend, MAX_ATTEMPTS);
+            let peer = |endpoint: &Arc<Endpoint>| {
+                self.peer(endpoint.key.address, upstream::group(endpoint), host, external, visitor)
+            };
+            peers.extend(endpoints.iter().map(peer));
         }
         if peers.is_empty() {
             let addresses = match &url.server {
@@ -112,29 +109,6 @@ impl Exchange {
         options.idle_timeout = Some(external.auth.keep_alive.unwrap_or(visitor.settings.upstream_keepalive_timeout));
         peer
     }
-
-    async fn ask(&self, peer: &HttpPeer, request: &RequestHeader) -> pingora::Result<ResponseHeader> {
-        let (mut session, _is_reused) = self.connector.get_http_session(peer).await?;
-        session.set_write_timeout(peer.options.write_timeout);
-        session.set_read_timeout(peer.options.read_timeout);
-        session.write_request_header(Box::new(request.clone())).await?;
-        session.finish_request_body().await?;
-        let response = loop {
-            session.read_response_header().await?;
-            match session.response_header() {
-                Some(response) if response.status.is_informational() => {}
-                Some(response) => break response.clone(),
-                None => return unanswerable("authentication server sent no head"),
-            }
-        };
-        if is_read_to_its_end(&mut session).await {
-            if let HttpSession::H1(http1) = &mut session {
-                http1.respect_keepalive();
-            }
-            self.connector.release_http_session(session, peer, peer.options.idle_timeout).await;
-        }
-        Ok(response)
-    }
 }
 
 /// Whether another server may be asked after an error: one that was not reached has done nothing yet.
@@ -144,20 +118,5 @@ fn may_repeat(request: &RequestHeader, error: &Error) -> bool {
         ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout => true,
         ReadTimedout | WriteTimedout => false,
         _ => request.method.is_idempotent(),
-    }
-}
-
-/// Reads what is left of a short body, so that the connection can carry another question.
-async fn is_read_to_its_end(session: &mut HttpSession) -> bool {
-    let mut n_read = 0;
-    loop {
-        match session.read_response_body().await {
-            Ok(None) => return true,
-            Ok(Some(piece)) => n_read += piece.len(),
-            Err(_) => return false,
-        }
-        if n_read > MAX_BODY {
-            return false;
-        }
     }
 }

@@ -8,6 +8,7 @@ mod basic;
 mod canary;
 mod client_tls;
 mod cors;
+mod errors;
 pub(crate) mod external;
 mod forwarding;
 mod limits;
@@ -33,6 +34,8 @@ pub use basic::BasicAnnotations;
 pub use canary::CanaryAnnotations;
 pub use client_tls::ClientTlsAnnotations;
 pub use cors::CorsAnnotations;
+pub use errors::ErrorAnnotations;
+pub(crate) use errors::statuses;
 pub use external::ExternalAnnotations;
 pub use forwarding::ForwardingAnnotations;
 pub(crate) use forwarding::Place;
@@ -96,6 +99,8 @@ pub struct Annotations {
     pub service_upstream: Option<bool>,
     /// `default-backend`: a Service in the namespace of the Ingress.
     pub default_backend: Option<Box<str>>,
+    /// What replaces errors.
+    pub errors: ErrorAnnotations,
     /// `server-alias`.
     pub server_alias: Box<[HostPattern]>,
     /// What makes a canary of the Ingress.

@@ -8,8 +8,8 @@ use routing::model::HealthCheck;
 
 use super::value::{self, ValueError};
 use super::{
-    Annotations, access, affinity, balance, basic, canary, client_tls, cors, external, forwarding, limits, proxying,
-    sizes, upstream_tls,
+    Annotations, access, affinity, balance, basic, canary, client_tls, cors, errors, external, forwarding, limits,
+    proxying, sizes, upstream_tls,
 };
 use crate::health;
 use crate::problem::{Problem, Reason};
@@ -71,8 +71,11 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("use-port-in-redirects", Done(|v, a| store(&mut a.redirects.with_port, value::boolean(v).map(Some)))),
     row("server-alias", Done(|v, a| store(&mut a.server_alias, value::aliases(v)))),
     row("default-backend", Done(|v, a| store(&mut a.default_backend, value::service_name(v).map(Some)))),
-    row("custom-http-errors", Warns("has no effect yet")),
-    row("disable-proxy-intercept-errors", Warns("has no effect yet")),
+    row("custom-http-errors", Done(|v, a| store(&mut a.errors.statuses, errors::statuses(v).map(Some)))),
+    row(
+        "disable-proxy-intercept-errors",
+        Done(|v, a| store(&mut a.errors.keeps_upstream, value::boolean(v).map(Some))),
+    ),
     // Upstream.
     row("backend-protocol", Done(backend_protocol)),
     row("service-upstream", Done(|v, a| store(&mut a.service_upstream, value::boolean(v).map(Some)))),

@@ -65,6 +65,7 @@ const NO_NETWORKS: &[&str] =
 const NO_NUMBERS: &[&str] = &["ten", "1.5", "1e3", "1s", " 1", "0x1", "99999999999", "1,2"];
 /// Annotations whose items, or whose end, may have spaces around them.
 const SPACED: &[&str] = &[
+    "custom-http-errors",
     "server-alias",
     "allowlist-source-range",
     "denylist-source-range",
@@ -98,6 +99,12 @@ const INVISIBLE: &[&str] = &[
 ];
 
 const DONE: &[Works] = &[
+    Works {
+        name: "custom-http-errors",
+        accepted: &["404", "404,503", "404, 500 ,", "400,599"],
+        refused: &["399", "600", "404;500", "4xx", "404 500", ",", "+404", "99999999999"],
+    },
+    Works { name: "disable-proxy-intercept-errors", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "from-to-www-redirect", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "relative-redirects", accepted: BOOLEANS, refused: NO_BOOLEANS },
     Works { name: "use-port-in-redirects", accepted: BOOLEANS, refused: NO_BOOLEANS },
@@ -411,8 +418,6 @@ const DENIES: &[Restricts] = &[
 ];
 
 const WARNS: &[&str] = &[
-    "custom-http-errors",
-    "disable-proxy-intercept-errors",
     "proxy-http-version",
     "proxy-cookie-domain",
     "proxy-cookie-path",

@@ -145,6 +145,7 @@ fn unowned_root(backend: &BackendRef, survey: &Survey<'_>) -> Arc<Rule> {
         sizes: survey.defaults.sizes,
         backends: vec![WeightedBackend::only(backend.clone())],
         fallback: None,
+        error_pages: None,
         upstream: default_upstream(),
     })
 }

@@ -2,6 +2,7 @@
 
 mod canary;
 mod client_tls;
+mod errors;
 mod external;
 mod guard;
 mod headers;
@@ -72,6 +73,7 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
     let survey = Survey::new(neighbours, &mut problems);
     survey.warn_victims(neighbours, &mut problems);
     survey.warn_denied(neighbours, &mut problems);
+    survey.warn_without_pages(neighbours, &mut problems);
     let mut routes = Vec::new();
     for location in survey.locations.iter() {
         let matched = match (&location.path.form, survey.regex_cause) {
@@ -122,6 +124,16 @@ impl<'a> Survey<'a> {
             for why in whys.into_iter().flatten() {
                 let message = format_args!("annotation {why}; the paths of this Ingress answer 503").to_string();
                 problems.push((ingress.meta.key(), Problem::error(Reason::Denied, "metadata.annotations", message)));
+            }
+        }
+    }
+
+    /// Tells the authors who ask for error pages that nobody serves.
+    fn warn_without_pages(&self, neighbours: &Neighbours<'_>, problems: &mut Vec<(NamespacedName, Problem)>) {
+        for ingress in &neighbours.ingresses {
+            if let Some(why) = errors::why_none(ingress, self) {
+                let problem = Problem::warning(Reason::AnnotationIgnored, "metadata.annotations", why);
+                problems.push((ingress.meta.key(), problem));
             }
         }
     }

@@ -12,7 +12,7 @@ use routing::{HostPattern, Template};
 use super::guard::guards;
 use super::headers::custom_headers;
 use super::upstream::upstream;
-use super::{Survey, external};
+use super::{Survey, errors, external};
 use crate::index::fallback_ref;
 use crate::ingress::Ingress;
 use crate::ingress::annotations::{Annotations, Place, SizeAnnotations, is_url};
@@ -48,6 +48,7 @@ pub(super) fn rule(
         guards: guards(ingress, path, survey),
         backends: backend.map(WeightedBackend::only).into_iter().collect(),
         fallback: fallback_ref(ingress),
+        error_pages: errors::error_pages(ingress, survey),
         logged: ingress.annotations.logged.unwrap_or_default(),
         sizes: sizes(&ingress.annotations.sizes, survey.defaults),
         upstream: upstream(ingress, &survey.defaults.upstream),
