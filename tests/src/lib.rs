@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod handoff;
 pub mod load;
 pub mod manifests;
+pub mod nginx;
 pub mod node;
 pub mod prometheus;
 pub mod raw;

@@ -51,23 +51,22 @@ pub(crate) fn compressor(
     let Some((name, coding)) = candidates.into_iter().find(|(name, coding)| is_for(coding) && accepted(name)) else {
         return Ok(None);
     };
-    let compressor = Compressor::new(name, coding)?;
     response.insert_header(header::CONTENT_ENCODING, name)?;
     response.remove_header(&header::CONTENT_LENGTH);
     response.remove_header(&header::ACCEPT_RANGES);
     if let Some(weak) = weakened(response.headers.get(header::ETAG)) {
         response.insert_header(header::ETAG, weak)?;
     }
-    Ok(Some(compressor))
+    // The head is told as for GET (RFC 9110 section 9.3.2), but nothing follows it.
+    if request.method == Method::HEAD { Ok(None) } else { Compressor::new(name, coding).map(Some) }
 }
 
-/// The answers that nginx looks at: with a body, whole, and not encoded yet. `no-transform` is heeded (RFC 9110 section
+/// The answers that nginx looks at: whole, and not encoded yet. `no-transform` is heeded (RFC 9110 section
 /// 7.7). HTTP/2 upstreams may end an answer where no piece of a body is left to put the end of the compressed one in.
 fn may_be_compressed(request: &RequestHeader, response: &ResponseHeader) -> bool {
     let is_whole = matches!(response.status, StatusCode::OK | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
     let mut directives = response.headers.get_all(header::CACHE_CONTROL).iter();
     is_whole
-        && request.method != Method::HEAD
         && request.version != Version::HTTP_10
         && response.version != Version::HTTP_2
         && !response.headers.contains_key(header::CONTENT_ENCODING)

@@ -52,7 +52,8 @@ pub(crate) fn prepare_request(
     }
     let RewrittenRequest { path, host, prefix } = &route.rewritten;
     if let Some(path) = path {
-        let target = match request.uri.query() {
+        // A rewritten target loses a question mark that nothing follows, as nginx's does.
+        let target = match request.uri.query().filter(|query| !query.is_empty()) {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         };
