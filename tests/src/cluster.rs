@@ -4,7 +4,7 @@
 //! Endpoints of a cluster cannot be on loopback addresses: upstreams listen on the address of this machine. Their
 //! traffic stays on it all the same.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::certificate::Authority;
 use crate::client::Client;
+use crate::gateway;
 use crate::upstream::Upstream;
 use crate::wait;
 
@@ -353,9 +354,8 @@ fn free_addresses() -> [SocketAddr; 3] {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
     let ip = Ipv4Addr::new(127, process, 255, NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut free = (10_000..30_000).filter_map(|port| TcpListener::bind((ip, port)).ok());
-    let sockets = [(); 3].map(|()| free.next().unwrap());
-    sockets.map(|socket| socket.local_addr().unwrap())
+    let mut free = gateway::free_addresses(ip);
+    [(); 3].map(|()| free.next().unwrap())
 }
 
 /// The programs of the test cluster, built when they are not there.

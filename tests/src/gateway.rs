@@ -1,7 +1,7 @@
 //! The gateway as its users have it: the binary, as a process, on addresses of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit};
+use tokio::net::TcpSocket;
 
 use crate::client::{Answer, Client};
 use crate::manifests::Manifests;
@@ -48,10 +49,8 @@ impl Addresses {
         let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let process = u8::try_from(std::process::id() % 250).unwrap() + 2;
         let ip = Ipv4Addr::new(127, process, high, low);
-        // Below the range of `ip_local_port_range`.
-        let mut free = (10_000..30_000).filter_map(|port| TcpListener::bind((ip, port)).ok());
-        let sockets = [(); 4].map(|()| free.next().unwrap());
-        let [http, https, status, admin] = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+        let mut free = free_addresses(ip);
+        let [http, https, status, admin] = [(); 4].map(|()| free.next().unwrap());
         Self { http, https, status, admin }
     }
 
@@ -344,6 +343,19 @@ impl Lines {
         let find = || self.0.lock().unwrap().iter().find(has_all).cloned();
         wait::until(&format!("a line with {words:?}"), async || find()).await
     }
+}
+
+/// Addresses on which nobody listens, with ports below the range of `ip_local_port_range`.
+///
+/// They are tried by sockets that do not listen either: a process that another test starts in that moment holds copies of
+/// them until it runs its program, and a copy that listened would be in the way of who gets the address.
+pub(crate) fn free_addresses(ip: Ipv4Addr) -> impl Iterator<Item = SocketAddr> {
+    let is_free = |address: &SocketAddr| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(*address).is_ok()
+    };
+    (10_000..30_000).map(move |port| SocketAddr::from((ip, port))).filter(is_free)
 }
 
 /// Flags of a test, over those that make a gateway leave soon.
