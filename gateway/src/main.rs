@@ -12,6 +12,7 @@ mod main {
     pub(super) mod lifecycle;
     pub(super) mod logging;
     pub(super) mod manifests;
+    pub(super) mod pod;
     pub(super) mod run;
     pub(super) mod supervise;
     pub(super) mod translate;
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         Command::Translate(flags) => main::translate::translate(&flags),
         Command::Upgrade(flags) => main::upgrade::upgrade(&flags),
         Command::Supervise(flags) => main::supervise::supervise(&flags),
+        Command::Probe(flags) => main::pod::probe(&flags),
+        Command::Prepare(flags) => main::pod::prepare(&flags),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gateway: {error:#}");

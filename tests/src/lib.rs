@@ -18,6 +18,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod recorder;
 pub mod relay;
+pub mod release;
 pub mod upstream;
 pub mod wait;
 

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
@@ -17,16 +18,24 @@ pub const ECHO_IMAGE: &str = "docker.io/penstock/echo:1";
 /// The image of the gateway of this build, on the node.
 pub static GATEWAY_IMAGE: LazyLock<&str> = LazyLock::new(|| {
     let name = "docker.io/penstock/gateway:test";
+    let binary = std::env::var_os("GATEWAY").unwrap_or_else(|| gateway::binary().into());
+    import_gateway(name, Path::new(&binary));
+    name
+});
+
+/// Puts an image of a gateway onto the node.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn import_gateway(name: &str, binary: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let archive = directory.path().join("gateway.tar");
-    let binary = std::env::var_os("GATEWAY").unwrap_or_else(|| gateway::binary().into());
     let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image/build");
     let built = Command::new(build).arg("archive").arg(&archive).arg(name).env("GATEWAY", binary).output().unwrap();
     succeeded(build, &[], &built);
     let arguments = ["images", "import", archive.to_str().unwrap()];
     succeeded("ctr", &arguments, &run("ctr", &arguments, ""));
-    name
-});
+}
 
 /// What kubectl prints.
 ///

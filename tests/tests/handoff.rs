@@ -5,10 +5,12 @@
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::gateway::Addresses;
+use tempfile::TempDir;
+use tests::gateway::{Addresses, command};
 use tests::handoff::{Peer, Place, frame, kind};
 use tests::manifests::{ingress, service};
 use tests::{Gateway, Manifests, Upstream, wait};
@@ -379,4 +381,24 @@ async fn a_successor_that_is_refused_ends_and_says_why() {
     peer.send(kind::ABORT, Some(json!("not today"))).await;
     assert_eq!(gateway.wait_for_exit().await.code(), Some(1));
     gateway.wait_for_log(&["not today"]).await;
+}
+
+#[tokio::test]
+async fn a_probe_fails_until_a_gateway_serves() {
+    assert_eq!(command(&["probe", &Place::new().flag()]).status.code(), Some(1));
+    let fixture = Fixture::start(&[]).await;
+    assert_eq!(command(&["probe", &fixture.place.flag()]).status.code(), Some(0));
+}
+
+#[test]
+fn the_directory_of_the_socket_is_prepared_for_one_user() {
+    let directory = TempDir::new().unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    for _ in 0..2 {
+        let socket = format!("--handoff-socket={}/new/socket", directory.path().display());
+        let prepared = command(&["prepare", &socket, &format!("--user={user}")]);
+        assert!(prepared.status.success(), "{prepared:?}");
+    }
+    let metadata = directory.path().join("new").metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (user, 0o700));
 }

@@ -7,127 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tests::node::{ECHO_IMAGE, GATEWAY_IMAGE, NODE, Namespace, helm, kubectl, run, succeeded};
-use tests::{Answer, Client, wait};
+use tests::node::{GATEWAY_IMAGE, NODE, Namespace, helm, kubectl, run, succeeded};
+use tests::release::{CHART, Release, echo, try_get, until_served};
+use tests::{Client, wait};
 use tokio::sync::Mutex;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/penstock");
 
 /// A pod that is about to go accepts for as long as nodes may take to learn of it.
 const PATIENT: &str = "controller.extraArgs.lame-duck=5s";
 
 /// Held by tests that use the node's own ports, or the IngressClass `nginx` that fixed manifests have.
 static NODE_IS_MINE: Mutex<()> = Mutex::const_new(());
-
-/// A release of the chart in a namespace of its own, with a class that no other has.
-struct Release {
-    namespace: Namespace,
-}
-
-impl Release {
-    /// Installs the chart, and waits until the gateway is ready.
-    fn install(prefix: &str, labels: &[&str], values: &[&str]) -> Self {
-        let release = Self { namespace: Namespace::create(prefix) };
-        if !labels.is_empty() {
-            kubectl(&[&["label", "namespace", release.name()], labels].concat());
-        }
-        release.helm("install", values);
-        release
-    }
-
-    /// The name of the release, of its class and of its namespace.
-    fn name(&self) -> &str {
-        self.namespace.name()
-    }
-
-    fn helm(&self, command: &str, values: &[&str]) {
-        let name = self.name();
-        let (registry, rest) = GATEWAY_IMAGE.split_once('/').unwrap();
-        let (image, tag) = rest.split_once(':').unwrap();
-        let own = [
-            format!("controller.image.registry={registry},controller.image.image={image},controller.image.tag={tag}"),
-            format!("controller.ingressClassResource.name={name},controller.ingressClass={name}"),
-            format!("controller.ingressClassResource.controllerValue=tests/{name}"),
-            "controller.service.type=NodePort,controller.extraArgs.lame-duck=1s".to_owned(),
-        ];
-        let values = own.iter().map(String::as_str).chain(values.iter().copied()).flat_map(|value| ["--set", value]);
-        let arguments = [command, name, CHART, "--namespace", name, "--wait", "--timeout=60s"];
-        helm(&arguments.into_iter().chain(values).collect::<Vec<_>>());
-    }
-
-    /// Where a port of one of its Services is on the node.
-    fn node_port(&self, port: &str) -> SocketAddr {
-        let service = format!("{}-penstock-controller", self.name());
-        let path = format!("--output=jsonpath={{.spec.ports[?(@.name=='{port}')].nodePort}}");
-        SocketAddr::new(NODE, self.namespace.kubectl(&["get", "service", &service, &path]).parse().unwrap())
-    }
-
-    /// Uninstalls it, and waits until nothing of it is left anywhere. The Lease has no labels: it is the gateway's.
-    async fn uninstall(self) {
-        let name = self.name();
-        helm(&["uninstall", name, "--namespace", name, "--wait", "--timeout=60s"]);
-        let kinds = kubectl(&["api-resources", "--verbs=list", "--output=name"]);
-        let kinds = kinds.lines().collect::<Vec<_>>().join(",");
-        for selector in [format!("app.kubernetes.io/instance={name}"), format!("name={name},owner=helm")] {
-            wait::until("nothing of the release is left", async || {
-                let left = kubectl(&["get", &kinds, "--all-namespaces", "--selector", &selector, "--output=name"]);
-                left.is_empty().then_some(())
-            })
-            .await;
-        }
-    }
-}
-
-/// An echo server with an Ingress for `HOST`, ready. Its pods are allowed wherever pods may run at all.
-fn echo(namespace: &Namespace, class: &str) {
-    let name = namespace.name();
-    namespace.apply(&format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - {{name: echo, image: {ECHO_IMAGE}, args: ['8080'], env: [{{name: NAME, value: {name}}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: echo}}
-spec: {{selector: {{app: echo}}, ports: [{{port: 80, targetPort: 8080}}]}}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {{name: echo, annotations: {{nginx.ingress.kubernetes.io/ssl-redirect: 'false'}}}}
-spec:
-  ingressClassName: {class}
-  rules:
-  - host: {name}.test
-    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: echo, port: {{number: 80}}}}}}}}]}}
-"
-    ));
-    namespace.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
-}
-
-async fn try_get(address: SocketAddr, host: &str) -> Option<Answer> {
-    let mut client = Client::try_http1(address).await.ok()?;
-    let request = client.request("GET", host, "/", &[], "");
-    client.try_send(request).await.ok()
-}
-
-/// Waits until the echo server of a namespace answers through the gateway.
-async fn until_served(address: SocketAddr, namespace: &Namespace) {
-    let host = format!("{}.test", namespace.name());
-    let answer = wait::until("the Ingress is served", async || {
-        try_get(address, &host).await.filter(|answer| answer.status == 200)
-    })
-    .await;
-    assert_eq!(answer.upstream(), namespace.name());
-}
 
 // Pods that Kubernetes' strictest profile allows: not root, no rights but that to bind low ports.
 #[tokio::test]

@@ -36,6 +36,10 @@ pub(crate) enum Command {
     Upgrade(UpgradeFlags),
     /// The first process of a container: starts `gateway run`, hands signals on to it (SIGUSR2 upgrades it), reaps
     Supervise(SuperviseFlags),
+    /// For readiness probes of pods that hand over to each other. Exits 0 when a gateway of this container serves
+    Probe(ProbeFlags),
+    /// For their init containers: makes the directory of the hand-over socket, for one user only
+    Prepare(PrepareFlags),
 }
 
 #[derive(Args)]
@@ -97,6 +101,23 @@ pub(crate) struct UpgradeFlags {
     /// Program of the new process; by default what is now where the running one was started from
     #[arg(long, value_name = "PATH")]
     pub(crate) binary: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ProbeFlags {
+    /// Unix socket of the gateways
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_HANDOFF_SOCKET")]
+    pub(crate) handoff_socket: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct PrepareFlags {
+    /// Unix socket of the gateways
+    #[arg(long, value_name = "PATH", env = "PENSTOCK_HANDOFF_SOCKET")]
+    pub(crate) handoff_socket: PathBuf,
+    /// Number of the user that the gateways run as
+    #[arg(long, value_name = "UID")]
+    pub(crate) user: u32,
 }
 
 #[derive(Args)]

@@ -80,18 +80,31 @@ spec:
     - {{ toYaml (merge (dict) . (dict "labelSelector" $selector)) | nindent 6 | trim }}
     {{- end }}
   {{- end }}
-  {{- with $controller.extraInitContainers }}
+  {{- if or $controller.handover.enabled $controller.extraInitContainers }}
   initContainers:
+    {{- if $controller.handover.enabled }}
+    - {{ include "penstock.handover.preparation" . | nindent 6 | trim }}
+    {{- end }}
+    {{- with $controller.extraInitContainers }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   containers:
     - {{ include "penstock.container" . | nindent 6 | trim }}
     {{- with $controller.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with $controller.extraVolumes }}
+  {{- if or $controller.handover.enabled $controller.extraVolumes }}
   volumes:
+    {{- if $controller.handover.enabled }}
+    - name: handover
+      hostPath:
+        path: {{ $controller.handover.hostPath }}/{{ include "penstock.namespace" . }}-{{ include "penstock.controller.fullname" . }}
+        type: DirectoryOrCreate
+    {{- end }}
+    {{- with $controller.extraVolumes }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
 {{- end }}
 
@@ -126,6 +139,19 @@ securityContext:
     add:
       - NET_BIND_SERVICE
   {{- end }}
+{{- if $controller.handover.enabled }}
+# No ports: on the host's network they are the host's, and a second pod would find them taken. Over HTTP, the pod that has
+# the sockets would answer for the other one.
+livenessProbe:
+  {{- toYaml $controller.livenessProbe | replace (printf "port: %s" $controller.metrics.portName) (printf "port: %v" $controller.metrics.port) | nindent 2 }}
+readinessProbe:
+  exec:
+    command:
+      - /gateway
+      - probe
+      - {{ include "penstock.handover.socket" . }}
+  {{- omit $controller.readinessProbe "httpGet" | toYaml | nindent 2 }}
+{{- else }}
 ports:
   {{- range $name, $port := $controller.containerPort }}
   - name: {{ $name }}
@@ -142,6 +168,7 @@ livenessProbe:
   {{- toYaml $controller.livenessProbe | nindent 2 }}
 readinessProbe:
   {{- toYaml $controller.readinessProbe | nindent 2 }}
+{{- end }}
 {{- with $controller.lifecycle }}
 lifecycle:
   {{- toYaml . | nindent 2 }}
@@ -150,10 +177,48 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $controller.extraVolumeMounts }}
+{{- if or $controller.handover.enabled $controller.extraVolumeMounts }}
 volumeMounts:
+  {{- if $controller.handover.enabled }}
+  - name: handover
+    mountPath: /handover
+  {{- end }}
+  {{- with $controller.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Gives the directory of the socket, which the kubelet makes for root, to the user of the gateway. */}}
+{{- define "penstock.handover.preparation" -}}
+{{- $controller := .Values.controller -}}
+name: handover
+image: {{ include "penstock.image" (list . $controller.image) }}
+imagePullPolicy: {{ $controller.image.pullPolicy }}
+args:
+  - prepare
+  - {{ include "penstock.handover.socket" . }}
+  - --user={{ $controller.image.runAsUser }}
+securityContext:
+  runAsNonRoot: false
+  runAsUser: 0
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop:
+      - ALL
+    # The last one is of the program's file: without it, the kernel does not start it.
+    add:
+      - CHOWN
+      - FOWNER
+      - NET_BIND_SERVICE
+volumeMounts:
+  - name: handover
+    mountPath: /handover
+{{- end }}
+
+{{- define "penstock.handover.socket" -}}
+--handoff-socket=/handover/socket
 {{- end }}
 
 {{- define "penstock.securityContext" -}}
@@ -199,6 +264,9 @@ seccompProfile:
 {{- end }}
 {{- if .Values.defaultBackend.enabled }}
 - --default-backend-service=$(POD_NAMESPACE)/{{ include "penstock.defaultBackend.fullname" . }}
+{{- end }}
+{{- if $controller.handover.enabled }}
+- {{ include "penstock.handover.socket" . }}
 {{- end }}
 {{- range $flag, $value := $controller.extraArgs }}
 - {{ if or (kindIs "invalid" $value) (eq (toString $value) "") }}{{ printf "--%s" $flag | quote }}{{ else }}{{ printf "--%s=%s" $flag (toString $value) | quote }}{{ end }}
