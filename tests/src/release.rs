@@ -68,7 +68,7 @@ impl Release {
         SocketAddr::new(NODE, self.namespace.kubectl(&["get", "service", &service, &path]).parse().unwrap())
     }
 
-    /// Uninstalls it, and waits until nothing of it is left anywhere. The Lease has no labels: it is the gateway's.
+    /// Uninstalls it, and waits until nothing of it is left anywhere.
     pub async fn uninstall(self) {
         let name = self.name();
         helm(&["uninstall", name, "--namespace", name, "--wait", "--timeout=60s"]);

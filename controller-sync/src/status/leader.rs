@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::core::Request;
-use kube::core::params::{GetParams, PostParams};
+use kube::core::params::{GetParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
@@ -180,21 +180,19 @@ impl Election {
         }
     }
 
-    /// Writes the Lease, unless somebody else has written it since that version.
+    /// Writes the Lease, unless somebody else has written it since that version. What others have given it stays, such as
+    /// the labels by which an installer knows its own.
     async fn write(&self, client: &Client, exists: bool, version: &str, spec: &Value) -> kube::Result<Value> {
-        let mut lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": spec,
-        });
-        if exists && let Some(meta) = lease.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.insert("resourceVersion".to_owned(), version.into());
-        }
-        let body = lease.to_string().into_bytes();
-        let params = PostParams::default();
-        let request = match exists {
-            true => self.request().replace(&self.name, &params, body),
-            false => self.request().create(&params, body),
+        let request = if exists {
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": spec});
+            self.request().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch))
+        } else {
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": self.name, "namespace": self.namespace},
+                "spec": spec,
+            });
+            self.request().create(&PostParams::default(), lease.to_string().into_bytes())
         };
         client.request(request.map_err(kube::Error::BuildRequest)?).await
     }

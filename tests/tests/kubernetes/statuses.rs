@@ -188,7 +188,7 @@ async fn statuses_that_cannot_be_written_delay_nothing() {
             "",
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: readonly\nrules:\n  - apiGroups: \
              [\"*\"]\n    resources: [\"*\"]\n    verbs: [get, list, watch]\n  - apiGroups: [coordination.k8s.io]\n    \
-             resources: [leases]\n    verbs: [create, update]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: \
+             resources: [leases]\n    verbs: [create, patch]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: \
              ClusterRoleBinding\nmetadata:\n  name: readonly\nroleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: \
              ClusterRole\n  name: readonly\nsubjects:\n  - apiGroup: rbac.authorization.k8s.io\n    kind: User\n    name: \
              penstock\n",
