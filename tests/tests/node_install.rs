@@ -17,17 +17,38 @@ const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
 /// A pod that is about to go accepts for as long as nodes may take to learn of it.
 const PATIENT: &str = "controller.extraArgs.lame-duck=5s";
 
+/// A webhook for the namespaces of this test.
+const JUDGING: &str =
+    "controller.admissionWebhooks.enabled=true,controller.admissionWebhooks.namespaceSelector.matchLabels.judged=yes";
+
 /// Held by tests that use the node's own ports, or the IngressClass `nginx` that fixed manifests have.
 static NODE_IS_MINE: Mutex<()> = Mutex::const_new(());
 
+/// Waits until the API server refuses an annotation of the echo server's Ingress, because the gateway says so.
+async fn until_judged(namespace: &Namespace) {
+    let annotation = "nginx.ingress.kubernetes.io/ssl-redirect=maybe";
+    let namespace = ["--namespace", namespace.name()];
+    let annotate = ["annotate", "--overwrite", "--dry-run=server", "ingress", "echo", annotation];
+    let arguments = [&namespace[..], &annotate].concat();
+    wait::until("an annotation is refused", async || {
+        let output = run("kubectl", &arguments, "");
+        let said = String::from_utf8_lossy(&output.stderr);
+        (said.contains("denied the request") && said.contains("ssl-redirect")).then_some(())
+    })
+    .await;
+}
+
 // Pods that Kubernetes' strictest profile allows: not root, no rights but that to bind low ports.
 #[tokio::test]
-async fn a_deployment_within_the_restricted_profile_serves_through_an_upgrade_and_leaves_nothing() {
-    let release = Release::install("deployment", &["pod-security.kubernetes.io/enforce=restricted"], &[PATIENT]);
+async fn a_deployment_within_the_restricted_profile_serves_and_judges_through_an_upgrade_and_leaves_nothing() {
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    let release = Release::install("deployment", &[restricted], &[PATIENT, JUDGING]);
     let backend = Namespace::create("backend");
     echo(&backend, release.name());
     let address = release.node_port("http");
     until_served(address, &backend).await;
+    kubectl(&["label", "namespace", backend.name(), "judged=yes"]);
+    until_judged(&backend).await;
 
     let (done, host) = (Arc::new(AtomicBool::new(false)), format!("{}.test", backend.name()));
     let load = tokio::spawn({
@@ -46,7 +67,10 @@ async fn a_deployment_within_the_restricted_profile_serves_through_an_upgrade_an
             release.namespace.kubectl(&["get", "pods", selector, "--output=name"])
         };
         let before = pods(&release);
-        release.helm("upgrade", &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT]);
+        release.helm(
+            "upgrade",
+            &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT, JUDGING],
+        );
         release.namespace.kubectl(&["wait", "--for=delete", before.trim(), "--timeout=60s"]);
         let after = pods(&release);
         assert!(!after.contains(before.trim()), "{before} is among {after}");
@@ -59,6 +83,7 @@ async fn a_deployment_within_the_restricted_profile_serves_through_an_upgrade_an
     let statuses = load.await.unwrap();
     let failed = statuses.iter().filter(|status| **status != Some(200)).count();
     assert!(statuses.len() > 10 && failed == 0, "{failed} of {} requests failed during the upgrade", statuses.len());
+    until_judged(&backend).await;
     release.uninstall().await;
 }
 
@@ -156,7 +181,15 @@ fn rendered_manifests_are_current() {
 fn the_chart_is_linted_and_refuses_values_that_mean_nothing() {
     helm(&["lint", "--strict", CHART]);
     helm(&["lint", "--strict", CHART, "--values", &format!("{CHART}/ci/everything-values.yaml")]);
-    for value in ["controller.replicacount=2", "controller.kind=StatefulSet", "tcp.9000=ns/service:1"] {
+    let by_cert_manager =
+        "controller.admissionWebhooks.enabled=true,controller.admissionWebhooks.certManager.enabled=true";
+    helm(&["lint", "--strict", CHART, "--set", by_cert_manager]);
+    for value in [
+        "controller.replicacount=2",
+        "controller.kind=StatefulSet",
+        "controller.handover.enabled=true",
+        "tcp.9000=ns/service:1",
+    ] {
         let output = run("helm", &["template", "a", CHART, "--set", value], "");
         assert!(!output.status.success(), "{value}");
     }

@@ -20,6 +20,15 @@
 {{- printf "%s-%s" (include "penstock.fullname" .) .Values.defaultBackend.name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- define "penstock.admission.fullname" -}}
+{{- printf "%s-%s" (include "penstock.controller.fullname" .) .Values.controller.admissionWebhooks.name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The Secret with the certificate of the webhook. */}}
+{{- define "penstock.admission.secretName" -}}
+{{- default (include "penstock.admission.fullname" .) .Values.controller.admissionWebhooks.secretName }}
+{{- end }}
+
 {{- define "penstock.namespace" -}}
 {{- default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}

@@ -94,8 +94,13 @@ spec:
     {{- with $controller.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- if or $controller.handover.enabled $controller.extraVolumes }}
+  {{- if or $controller.handover.enabled $controller.admissionWebhooks.enabled $controller.extraVolumes }}
   volumes:
+    {{- if $controller.admissionWebhooks.enabled }}
+    - name: admission
+      secret:
+        secretName: {{ include "penstock.admission.secretName" . }}
+    {{- end }}
     {{- if $controller.handover.enabled }}
     - name: handover
       hostPath:
@@ -164,6 +169,11 @@ ports:
   - name: {{ $controller.metrics.portName }}
     containerPort: {{ $controller.metrics.port }}
     protocol: TCP
+  {{- if $controller.admissionWebhooks.enabled }}
+  - name: webhook
+    containerPort: {{ $controller.admissionWebhooks.port }}
+    protocol: TCP
+  {{- end }}
 livenessProbe:
   {{- toYaml $controller.livenessProbe | nindent 2 }}
 readinessProbe:
@@ -177,8 +187,13 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if or $controller.handover.enabled $controller.extraVolumeMounts }}
+{{- if or $controller.handover.enabled $controller.admissionWebhooks.enabled $controller.extraVolumeMounts }}
 volumeMounts:
+  {{- if $controller.admissionWebhooks.enabled }}
+  - name: admission
+    mountPath: /admission
+    readOnly: true
+  {{- end }}
   {{- if $controller.handover.enabled }}
   - name: handover
     mountPath: /handover
@@ -267,6 +282,11 @@ seccompProfile:
 {{- end }}
 {{- if $controller.handover.enabled }}
 - {{ include "penstock.handover.socket" . }}
+{{- end }}
+{{- if $controller.admissionWebhooks.enabled }}
+- --validating-webhook=0.0.0.0:{{ $controller.admissionWebhooks.port }}
+- --validating-webhook-certificate=/admission/tls.crt
+- --validating-webhook-key=/admission/tls.key
 {{- end }}
 {{- range $flag, $value := $controller.extraArgs }}
 - {{ if or (kindIs "invalid" $value) (eq (toString $value) "") }}{{ printf "--%s" $flag | quote }}{{ else }}{{ printf "--%s=%s" $flag (toString $value) | quote }}{{ end }}
