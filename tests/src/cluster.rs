@@ -23,6 +23,9 @@ use crate::wait;
 /// Who may do everything.
 const ADMIN: &str = "admin";
 
+/// Whose requests are recorded: the account that the chart makes for a release `penstock` in the namespace `default`.
+pub const ACCOUNT: &str = "system:serviceaccount:default:penstock";
+
 /// Connections over which many objects are created.
 const CONNECTIONS: usize = 16;
 
@@ -30,6 +33,7 @@ const CONNECTIONS: usize = 16;
 pub struct Cluster {
     directory: TempDir,
     programs: PathBuf,
+    flags: Vec<String>,
     etcd_url: String,
     address: SocketAddr,
     server: Mutex<Option<Process>>,
@@ -54,6 +58,11 @@ pub struct Reply {
 impl Cluster {
     /// Starts etcd and an API server, and waits until it is ready.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with flags of the API server on top.
+    pub async fn start_with(flags: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let programs = programs();
         let [etcd, peer, address] = free_addresses();
@@ -70,7 +79,9 @@ impl Cluster {
             format!("--initial-cluster=default={peer}"),
         ];
         let process = Process::start(&programs.join("etcd"), &arguments, Stdio::null());
-        let cluster = Self { directory, programs, etcd_url: client, address, server: Mutex::default(), _etcd: process };
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let cluster =
+            Self { directory, programs, flags, etcd_url: client, address, server: Mutex::default(), _etcd: process };
         cluster.restart().await;
         cluster
     }
@@ -100,7 +111,10 @@ impl Cluster {
             format!("--tls-private-key-file={}", path("server.key")),
             format!("--service-account-key-file={}", path("server.crt")),
             format!("--service-account-signing-key-file={}", path("server.key")),
+            format!("--audit-policy-file={}", path("audit.yaml")),
+            format!("--audit-log-path={}", path("audit.log")),
         ];
+        arguments.extend(self.flags.iter().cloned());
         let fixed = [
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.96.0.0/16",
@@ -146,6 +160,32 @@ impl Cluster {
         );
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// The requests of [`ACCOUNT`] so far, as the API server has recorded them.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        // The last line may still be on its way.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Objects of the chart, as `helm template` makes them of some templates for a release `penstock`.
+    ///
+    /// # Panics
+    /// When the chart does not take the values.
+    #[must_use]
+    pub fn chart(&self, templates: &[&str], values: &[&str]) -> String {
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/penstock");
+        let templates = templates.iter().map(|name| format!("--show-only=templates/{name}.yaml"));
+        let values = values.iter().map(|value| format!("--set={value}"));
+        let output = Command::new(self.programs.join("helm"))
+            .args(["template", "penstock", chart, "--namespace=default"])
+            .args(templates.chain(values))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// An echo upstream at an address that endpoints may have.
@@ -288,6 +328,7 @@ impl Drop for Process {
 pub fn collection(kind: &str, namespace: &str) -> String {
     let (group, plural) = match kind {
         "Namespace" => return "/api/v1/namespaces".to_owned(),
+        "Node" => return "/api/v1/nodes".to_owned(),
         "IngressClass" => return "/apis/networking.k8s.io/v1/ingressclasses".to_owned(),
         "ClusterRole" => return "/apis/rbac.authorization.k8s.io/v1/clusterroles".to_owned(),
         "ClusterRoleBinding" => return "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings".to_owned(),
@@ -303,6 +344,11 @@ pub fn collection(kind: &str, namespace: &str) -> String {
         "Ingress" => ("apis/networking.k8s.io/v1", "ingresses"),
         "EndpointSlice" => ("apis/discovery.k8s.io/v1", "endpointslices"),
         "Lease" => ("apis/coordination.k8s.io/v1", "leases"),
+        "Role" => ("apis/rbac.authorization.k8s.io/v1", "roles"),
+        "RoleBinding" => ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+        "Deployment" => ("apis/apps/v1", "deployments"),
+        "ServiceAccount" => ("api/v1", "serviceaccounts"),
+        "Pod" => ("api/v1", "pods"),
         "Service" => ("api/v1", "services"),
         "Secret" => ("api/v1", "secrets"),
         "ConfigMap" => ("api/v1", "configmaps"),
@@ -369,12 +415,18 @@ fn programs() -> PathBuf {
 fn write_credentials(directory: &Path, address: IpAddr) {
     let authority = Authority::new("penstock tests");
     let server = authority.issue(&[&address.to_string(), "127.0.0.1"]);
-    let tokens = format!("{ADMIN},{ADMIN},{ADMIN},system:masters\npenstock,penstock,penstock\n");
+    let tokens =
+        format!("{ADMIN},{ADMIN},{ADMIN},system:masters\npenstock,penstock,penstock\n{ACCOUNT},{ACCOUNT},{ACCOUNT}\n");
+    let recorded = format!(
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
+         - {{level: Metadata, users: ['{ACCOUNT}']}}\n- {{level: None}}\n"
+    );
     for (name, text) in [
         ("ca.crt", &authority.certificate),
         ("server.crt", &server.certificate),
         ("server.key", &server.key),
         ("tokens.csv", &tokens),
+        ("audit.yaml", &recorded),
     ] {
         std::fs::write(directory.join(name), text).unwrap();
     }

@@ -99,9 +99,16 @@ impl Gateway {
     /// Starts a gateway on a cluster and waits for nothing.
     #[must_use]
     pub fn spawn_on(kubeconfig: &Path, flags: &[&str]) -> Self {
+        Self::spawn_on_with_environment(&[], kubeconfig, flags)
+    }
+
+    /// The same with environment variables on top.
+    #[must_use]
+    pub fn spawn_on_with_environment(environment: &[(&str, &str)], kubeconfig: &Path, flags: &[&str]) -> Self {
         let addresses = Addresses::reserve();
         let mut command = Command::new(binary());
         command.arg("run").arg("--kubeconfig").arg(kubeconfig).args(addresses.flags());
+        command.envs(environment.iter().copied());
         Self::launch(with_flags(command, flags), Stdio::piped(), addresses)
     }
 

@@ -10,6 +10,7 @@ mod events;
 mod many;
 mod namespaces;
 mod policy;
+mod rights;
 mod secrets;
 mod serving;
 mod statuses;
