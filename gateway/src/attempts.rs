@@ -39,6 +39,7 @@ pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<
         return Error::e_explain(ErrorType::InternalError, "request without a route");
     };
     route.failed.extend(route.endpoint.take());
+    context.body_bytes = 0;
     let policy = &rule.rule.upstream;
     let choice =
         Choice { balance: policy.balance(route.is_canary), hash: route.hash, failed: &route.failed, now: clock::now() };

@@ -10,7 +10,7 @@ use routing::{Backend, CompiledRule, ConnectionView, Endpoint, Plan, RequestView
 
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
-use crate::filter::{Admission, Compressor};
+use crate::filter::{Admission, Compressor, RequestCopy};
 use crate::gate;
 use crate::telemetry::RouteMetrics;
 use crate::upstream::InFlight;
@@ -35,8 +35,10 @@ pub(crate) struct Context {
     pub metrics: Option<Arc<RouteMetrics>>,
     /// What its answer is compressed by.
     pub compressor: Option<Compressor>,
-    /// Bytes of its body that have passed.
+    /// Bytes of its body that have passed, in the current attempt.
     pub body_bytes: u64,
+    /// Its copy for a mirror, until its body is whole.
+    pub copy: Option<Box<RequestCopy>>,
     /// Where it goes.
     pub route: Option<Proxied>,
     /// Why the gateway answered by itself.
@@ -107,6 +109,7 @@ impl Context {
             metrics: None,
             compressor: None,
             body_bytes: 0,
+            copy: None,
             route: None,
             failure: None,
             admission: Admission::default(),

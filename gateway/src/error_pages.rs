@@ -72,7 +72,9 @@ impl PageServer {
         let mut last = none("no endpoint");
         for endpoint in endpoints {
             let peer = upstream::peer(&endpoint, Protocol::Http1, &rule.rule.upstream, snapshot.settings());
-            last = exchange(&self.0, &peer, request, MAX_PAGE).await.and_then(|answer| page(answer, request));
+            last = exchange(&self.0, &peer, request, &Bytes::new(), MAX_PAGE)
+                .await
+                .and_then(|answer| page(answer, request));
             if last.is_ok() {
                 break;
             }
@@ -115,9 +117,6 @@ fn request(received: &RequestHeader, context: &Context, status: u16) -> pingora:
     match HeaderValue::from_bytes(target) {
         Ok(target) => request.insert_header("X-Original-URI", target)?,
         Err(_) => drop(request.remove_header("X-Original-URI")),
-    }
-    if !matches!(received.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
-        request.insert_header(header::CONTENT_LENGTH, "0")?;
     }
     Ok(request)
 }

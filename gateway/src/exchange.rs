@@ -1,8 +1,7 @@
-//! One request of the gateway's own, and its answer: HTTP/1.1, on connections that are kept apart from those of clients'
-//! requests.
+//! One request of the gateway's own, and its answer: HTTP/1.1, on connections that no request of a client uses.
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{Method, StatusCode, header};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
@@ -17,18 +16,26 @@ pub(crate) struct Answer {
     pub(crate) body: Option<Bytes>,
 }
 
-/// Sends a request without a body and reads the answer, of which the body may have `max_body` bytes. The connection is
-/// kept when the answer was read to its end.
+/// Sends a request and reads the answer, of which the body may have `max_body` bytes. The connection is kept when the
+/// answer was read to its end.
 pub(crate) async fn exchange(
     connector: &Connector,
     peer: &HttpPeer,
     request: &RequestHeader,
+    body: &Bytes,
     max_body: usize,
 ) -> pingora::Result<Answer> {
     let (mut session, _is_reused) = connector.get_http_session(peer).await?;
     session.set_write_timeout(peer.options.write_timeout);
     session.set_read_timeout(peer.options.read_timeout);
-    session.write_request_header(Box::new(request.clone())).await?;
+    let mut request = Box::new(request.clone());
+    if !body.is_empty() || !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE) {
+        request.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    session.write_request_header(request).await?;
+    if !body.is_empty() {
+        session.write_request_body(body.clone(), false).await?;
+    }
     session.finish_request_body().await?;
     let head = loop {
         session.read_response_header().await?;

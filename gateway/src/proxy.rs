@@ -19,7 +19,7 @@ use crate::attempts::{self, NO_ENDPOINTS, NO_TRUST, Progress};
 use crate::context::Context;
 use crate::error_pages::{self, PageServer, REPLACED};
 use crate::failure::Failure;
-use crate::filter::{self, Gatekeeper};
+use crate::filter::{self, Gatekeeper, Mirrors};
 use crate::intake::Intake;
 use crate::telemetry::{AccessLog, Metrics};
 
@@ -29,6 +29,7 @@ pub(crate) struct Gateway {
     metrics: Arc<Metrics>,
     access_log: Option<Arc<AccessLog>>,
     pages: PageServer,
+    mirrors: Mirrors,
 }
 
 impl Gateway {
@@ -41,7 +42,8 @@ impl Gateway {
         gatekeeper: Gatekeeper,
     ) -> Self {
         let intake = Intake::new(live, Arc::clone(&metrics), gatekeeper);
-        Self { intake, metrics, access_log, pages: PageServer::new() }
+        let mirrors = Mirrors::new(Arc::clone(&metrics));
+        Self { intake, metrics, access_log, pages: PageServer::new(), mirrors }
     }
 }
 
@@ -60,7 +62,10 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
         match self.intake.take(session, context).await? {
             Some(reply) => answer::give(session, context, reply, &self.pages).await.map(|()| true),
-            None => Ok(false),
+            None => {
+                self.mirrors.begin(session, context);
+                Ok(false)
+            }
         }
     }
 
@@ -123,10 +128,12 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        filter::count_body(context, body.as_ref())
+        filter::count_body(context, body.as_ref())?;
+        self.mirrors.gather(context, body.as_ref(), end_of_stream);
+        Ok(())
     }
 
     async fn upstream_response_filter(

@@ -4,7 +4,9 @@ mod client_tls;
 mod cors;
 mod external;
 mod guard;
+mod mirror;
 mod upstream_tls;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ pub use client_tls::CompiledClientTls;
 pub use cors::CompiledCors;
 pub use external::{CompiledExternalAuth, Question};
 pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
+pub use mirror::{CompiledMirror, CopyTarget};
 pub use upstream_tls::{CompiledUpstreamTls, UpstreamTrust};
 
 use crate::authority::Authority;
@@ -117,6 +120,8 @@ pub struct CompiledRule {
     pub upstream_tls: Option<Box<CompiledUpstreamTls>>,
     /// What a request must get past before it goes on.
     pub guards: Option<Box<CompiledGuards>>,
+    /// Who gets copies of its requests.
+    pub mirror: Option<Box<CompiledMirror>>,
     /// What answers to other origins are marked with.
     pub cors: Option<Box<CompiledCors>>,
     /// Room for what the data plane derives from the rule, such as its metric handles.
@@ -286,6 +291,7 @@ impl CompiledRule {
         let error_pages = pages.map(&mut *linker.backends).collect();
         let guards = rule.guards.as_ref().map(|guards| Box::new(CompiledGuards::compile(rule, guards, linker)));
         let cors = CompiledCors::of(&filters).map(Box::new);
+        let mirror = CompiledMirror::of(&filters, linker).map(Box::new);
         let upstream_tls = CompiledUpstreamTls::compile(&rule.upstream.tls, linker).map(Box::new);
         Self {
             rule: Arc::clone(rule),
@@ -297,6 +303,7 @@ impl CompiledRule {
             client_tls: client_tls.map(Arc::clone),
             upstream_tls,
             guards,
+            mirror,
             cors,
             slot: Slot::default(),
             total_weight,
@@ -345,6 +352,7 @@ mod tests {
             client_tls: None,
             upstream_tls: None,
             guards: None,
+            mirror: None,
             cors: None,
             slot,
             total_weight,

@@ -38,7 +38,8 @@ pub use authority::{Authority, AuthorityError, Judgement};
 pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{
     CompiledBasicAuth, CompiledClientTls, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits,
-    CompiledRoute, CompiledRule, CompiledUpstreamTls, Conditions, Question, Target, UpstreamTrust,
+    CompiledMirror, CompiledRoute, CompiledRule, CompiledUpstreamTls, Conditions, CopyTarget, Question, Target,
+    UpstreamTrust,
 };
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Response;
+use http_body_util::BodyExt;
 use tests::certificate::secret;
 use tests::manifests::{SETTINGS, ingress, service, settings};
 use tests::nginx::Nginx;
-use tests::upstream::{full, refusing_address};
+use tests::upstream::{full, refusing_address, tell};
 use tests::{Answer, Client, Gateway, Manifests, Upstream};
 use tokio::sync::Semaphore;
 
@@ -331,6 +332,56 @@ async fn answers_are_compressed_where_nginx_compresses_them() {
         let theirs = ask(nginx.address(), "a.test", request).await;
         let ours = ask(gateway.addresses().http, "a.test", request).await;
         assert_eq!(ours, theirs, "{} {} {:?}", request.method, request.target, request.headers);
+    }
+}
+
+/// nginx `mirror`: what the mirror gets, and that the client does not notice.
+#[tokio::test]
+async fn copies_are_what_nginx_makes_of_them() {
+    let web = Upstream::echo("web").await;
+    let (sender, mut copies) = tokio::sync::mpsc::unbounded_channel();
+    let mirror = Upstream::with(move |request| {
+        let sender = sender.clone();
+        Box::pin(async move {
+            let copy = tell("mirror".to_owned(), request).await.into_body().collect().await.unwrap().to_bytes();
+            sender.send(serde_json::from_slice::<tests::Seen>(&copy).unwrap()).unwrap();
+            Response::builder().status(500).body(full("")).unwrap()
+        })
+    })
+    .await;
+    let server = format!(
+        "proxy_http_version 1.1; server {{ listen LISTEN;
+         location / {{ mirror /mirror; mirror_request_body on; proxy_set_header Host $http_host; proxy_pass http://{}; }}
+         location = /mirror {{ internal; proxy_set_header Host copies.test; proxy_pass http://{}/$request_uri; }} }}",
+        web.address(),
+        mirror.address()
+    );
+    let nginx = Nginx::start(&server, &[]).await;
+    let annotations = [("mirror-target", "http://mirror.default.svc/$request_uri"), ("mirror-host", "copies.test")];
+    let manifests = [
+        service("web", &[web.address()]),
+        service("mirror", &[mirror.address()]),
+        ingress("a", "a.test", &annotations, &[("/", "web")]),
+    ];
+    let manifests = Manifests::of(&manifests.concat());
+    let gateway = Gateway::start(&manifests, &[]).await;
+    let requests = [
+        get("/a/b?c=d"),
+        post("/x", "a body"),
+        with("/x", &[("Accept", "text/html"), ("Cookie", "a=b"), ("Authorization", "Bearer t")]),
+        Ask { method: "HEAD", ..get("/x") },
+        Ask { method: "PUT", ..post("/x?status=500", "a body") },
+    ];
+    for request in &requests {
+        let mut seen = Vec::new();
+        for address in [nginx.address(), gateway.addresses().http] {
+            let answer = ask(address, "a.test", request).await;
+            let copy = tests::wait::until("a copy", async || copies.try_recv().ok()).await;
+            let headers = ["content-length", "accept", "cookie", "authorization"];
+            let headers = headers.map(|name| copy.header(name).map(str::to_owned));
+            seen.push((answer, copy.method, copy.target, copy.host, copy.body, headers));
+        }
+        assert_eq!(seen[1], seen[0], "{} {}", request.method, request.target);
     }
 }
 

@@ -161,7 +161,8 @@ pub(crate) fn backend_refs(ingress: &Ingress) -> impl Iterator<Item = BackendRef
     let of = |backend: &IngressBackend| backend_ref(ingress, backend);
     let paths = ingress.rules.iter().flat_map(|rule| &*rule.paths).filter_map(|path| path.backend.as_ref());
     let asked = ingress.annotations.external.backend().cloned();
-    paths.chain(&ingress.default_backend).map(of).chain(fallback_ref(ingress)).chain(asked)
+    let mirror = ingress.annotations.mirror.url.as_ref().and_then(|url| url.server.backend().cloned());
+    paths.chain(&ingress.default_backend).map(of).chain(fallback_ref(ingress)).chain(asked).chain(mirror)
 }
 
 /// The backend of a path.

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub upstream_connections: UpstreamConnections,
     /// Retries of requests.
     pub retries: Retries,
+    /// Copies of requests for mirrors.
+    pub mirrored: Mirrored,
     /// Endpoints that were taken out of the rotation because they failed.
     pub ejections: IntCounter,
     /// Endpoints that active checks find up.
@@ -59,6 +61,16 @@ pub struct Retries {
     pub made: IntCounter,
     /// Those that would have been, had the budget allowed it.
     pub over_budget: IntCounter,
+}
+
+/// Copies of requests for mirrors.
+pub struct Mirrored {
+    /// Those that the mirror answered, whatever it said.
+    pub answered: IntCounter,
+    /// Those that it did not.
+    pub failed: IntCounter,
+    /// Those that were not sent: too many were under way, or the body was too long.
+    pub dropped: IntCounter,
 }
 
 /// Connections to upstreams that a request used.
@@ -109,6 +121,12 @@ impl Metrics {
             "Requests that were given to another endpoint, or would have been, had the retry budget allowed it",
             "outcome",
         )?;
+        let mirrored = counters(
+            &registry,
+            "penstock_mirrored_requests_total",
+            "Copies of requests for mirrors, by what became of them",
+            "outcome",
+        )?;
         let checked = IntGaugeVec::new(
             Opts::new("penstock_health_check_endpoints", "Endpoints that are actively checked, by what was found"),
             &["state"],
@@ -120,6 +138,11 @@ impl Metrics {
             retries: Retries {
                 made: retries.with_label_values(&["made"]),
                 over_budget: retries.with_label_values(&["over_budget"]),
+            },
+            mirrored: Mirrored {
+                answered: mirrored.with_label_values(&["answered"]),
+                failed: mirrored.with_label_values(&["failed"]),
+                dropped: mirrored.with_label_values(&["dropped"]),
             },
             ejections: counter(
                 &registry,

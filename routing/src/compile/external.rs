@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::Linker;
+use super::url::resolve;
 use crate::endpoint::Backend;
 use crate::host::HostName;
-use crate::model::{AuthServer, AuthUrl, ExternalAuth, Rule};
+use crate::model::{ExternalAuth, Rule};
 use crate::request::{ConnectionView, RequestView};
 use crate::template::{Template, Values};
 
@@ -50,10 +50,7 @@ const SENT_FROM: HeaderValue = HeaderValue::from_static("nginx-ingress-controlle
 
 impl CompiledExternalAuth {
     pub(super) fn compile(rule: &Rule, auth: &Arc<ExternalAuth>, linker: &mut Linker<'_>) -> Self {
-        let backend = match &auth.url.server {
-            AuthServer::Backend { backend, name: _ } => Some((linker.backends)(backend)),
-            AuthServer::Address(_) | AuthServer::Name(_) | AuthServer::OfHost(_) => None,
-        };
+        let backend = auth.url.server.backend().map(&mut *linker.backends);
         // "Per server and location"; a change of the question makes the old answers those to another one.
         let scope = serde_json::to_vec(&(&*rule.host, &rule.origin, auth)).unwrap_or_default();
         Self { auth: Arc::clone(auth), backend, scope: scope.into() }
@@ -63,20 +60,9 @@ impl CompiledExternalAuth {
     #[must_use]
     pub fn question<'a>(&'a self, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Option<Question<'a>> {
         let ExternalAuth { url, method, request_headers, redirect, cache, .. } = &*self.auth;
-        let AuthUrl { scheme: _, server, port: _, target } = url;
         let name = HostName::new(request.authority)?;
         let values = Values { request, connection, host: &name, pattern: None };
-        let host = match server {
-            AuthServer::Address(address) => address.to_string().into(),
-            AuthServer::Name(name) | AuthServer::Backend { backend: _, name } => Cow::Borrowed(&**name),
-            AuthServer::OfHost(template) => template.render(&values).into(),
-        };
-        let target = target.render(&values);
-        let is_sound = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let is_target = target.starts_with('/') && is_sound(&target) && PathAndQuery::try_from(&*target).is_ok();
-        if host.is_empty() || !is_sound(&host) || !is_target {
-            return None;
-        }
+        let (host, target) = resolve(url, &values)?;
         let target_of_request = request_target(request);
         let url = format!("{}://{}{target_of_request}", connection.scheme.as_str(), request.authority);
         let redirect = redirect.as_ref().map_or_else(|| target_of_request.clone(), |redirect| redirect.render(&values));
@@ -120,11 +106,11 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::model::{AuthCache, CookieScope, ListenerKey};
+    use crate::model::{AuthCache, CookieScope, ListenerKey, ServerUrl, UrlServer};
     use crate::request::Scheme;
 
-    fn external(server: AuthServer, target: &str) -> ExternalAuth {
-        let url = AuthUrl { scheme: Scheme::Https, server, port: 443, target: Template::parse(target).unwrap() };
+    fn external(server: UrlServer, target: &str) -> ExternalAuth {
+        let url = ServerUrl { scheme: Scheme::Https, server, port: 443, target: Template::parse(target).unwrap() };
         ExternalAuth {
             url,
             method: None,
@@ -170,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_server_is_told_what_the_request_was() {
-        ask(external(AuthServer::Name("auth.test".into()), "/check?m=$request_method"), |auth, request, connection| {
+        ask(external(UrlServer::Name("auth.test".into()), "/check?m=$request_method"), |auth, request, connection| {
             let question = auth.question(request, connection).unwrap();
             assert_eq!((&*question.host, &*question.target), ("auth.test", "/check?m=POST"));
             assert_eq!(question.method, Method::GET);
@@ -192,7 +178,7 @@ mod tests {
         let auth = ExternalAuth {
             method: Some(Method::HEAD),
             redirect: Some(Template::parse("https://$host/done").unwrap()),
-            ..external(AuthServer::OfHost(Template::parse("$host").unwrap()), "/")
+            ..external(UrlServer::OfHost(Template::parse("$host").unwrap()), "/")
         };
         ask(auth, |auth, request, connection| {
             let question = auth.question(request, connection).unwrap();
@@ -210,7 +196,7 @@ mod tests {
     #[test]
     fn a_url_that_comes_out_as_none_is_no_question() {
         for target in ["/check?x=$http_x_bad", "$http_none", "$http_authorization"] {
-            ask(external(AuthServer::Name("auth.test".into()), target), |auth, request, connection| {
+            ask(external(UrlServer::Name("auth.test".into()), target), |auth, request, connection| {
                 assert_eq!(auth.question(request, connection), None, "{target}");
             });
         }
@@ -221,7 +207,7 @@ mod tests {
         let key = Template::parse("$http_authorization$uri").unwrap();
         let cache = Some(AuthCache { key, valid: Box::default() });
         ask(
-            ExternalAuth { cache, ..external(AuthServer::Name("auth.test".into()), "/") },
+            ExternalAuth { cache, ..external(UrlServer::Name("auth.test".into()), "/") },
             |auth, request, connection| {
                 assert_eq!(auth.question(request, connection).unwrap().cache_key.as_deref(), Some("Bearer t/a"));
             },
@@ -231,7 +217,7 @@ mod tests {
     #[test]
     fn clients_are_sent_where_they_can_say_who_they_are() {
         let signin = Template::parse("https://$host/start?rd=$pass_access_scheme://$http_host$escaped_request_uri");
-        let auth = ExternalAuth { signin: signin.ok(), ..external(AuthServer::Name("auth.test".into()), "/") };
+        let auth = ExternalAuth { signin: signin.ok(), ..external(UrlServer::Name("auth.test".into()), "/") };
         ask(auth, |auth, request, connection| {
             let expected = "https://app.test/start?rd=https://App.test:8443%2Fa%3Fb%3Dc%26d";
             assert_eq!(auth.signin(request, connection).unwrap(), expected);

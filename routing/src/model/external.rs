@@ -1,15 +1,12 @@
 //! External authentication: who is asked about each request, how, and what the answer is worth (nginx `auth_request`).
 
-use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use serde::{Serialize, Serializer};
 
-use super::backend::BackendRef;
 use super::rule::optional_seconds;
-use crate::request::Scheme;
+use super::url::ServerUrl;
 use crate::settings::HeaderText;
 use crate::template::Template;
 
@@ -17,7 +14,7 @@ use crate::template::Template;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExternalAuth {
     /// What it is asked.
-    pub url: AuthUrl,
+    pub url: ServerUrl,
     /// The method of the question. `None` is GET, without the headers that ingress-nginx adds to a method of its own.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "method")]
     pub method: Option<Method>,
@@ -55,37 +52,6 @@ pub enum CookieScope {
     Always,
 }
 
-/// The address of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthUrl {
-    /// Whether it is asked in plain text.
-    pub scheme: Scheme,
-    /// Who is asked.
-    pub server: AuthServer,
-    /// The port.
-    pub port: u16,
-    /// The path and the query.
-    pub target: Template,
-}
-
-/// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthServer {
-    /// An address.
-    Address(IpAddr),
-    /// A name that is looked up.
-    Name(Box<str>),
-    /// The endpoints of a backend; while there are none, what its name leads to.
-    Backend {
-        /// The backend.
-        backend: BackendRef,
-        /// Its name.
-        name: Box<str>,
-    },
-    /// A name that the host of the request is in.
-    OfHost(Template),
-}
-
 /// How long answers hold for requests with the same key (nginx `proxy_cache_key`, `proxy_cache_valid`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuthCache {
@@ -115,29 +81,6 @@ impl AuthCache {
 impl CookieScope {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-impl fmt::Display for AuthUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, server, port, target } = self;
-        write!(f, "{}://{server}:{port}{target}", scheme.as_str())
-    }
-}
-
-impl fmt::Display for AuthServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name) | Self::Backend { backend: _, name } => f.write_str(name),
-            Self::OfHost(name) => name.fmt(f),
-        }
-    }
-}
-
-impl Serialize for AuthUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

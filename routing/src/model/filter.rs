@@ -1,9 +1,11 @@
 //! Filters: what is done to a request before it goes on, and to the answer before it goes back.
 
+use std::num::NonZeroU32;
+
 use http::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 
-use super::backend::BackendRef;
+use super::url::ServerUrl;
 use crate::request::Scheme;
 use crate::template::Template;
 
@@ -147,13 +149,29 @@ pub struct HeaderEdits {
     pub add: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A copy of the request for another backend, whose answer nobody waits for.
+/// A copy of the request for another server, whose answer nobody waits for (nginx `mirror`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mirror {
     /// Where the copy goes.
-    pub backend: BackendRef,
+    pub url: ServerUrl,
+    /// The host that it is for; `None` for the one in the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Box<str>>,
+    /// How much of the body goes along.
+    pub body: MirroredBody,
     /// Which share of the requests is copied.
     pub share: Fraction,
+}
+
+/// How much of its body the copy of a request has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MirroredBody {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Nothing.
+    Nothing,
 }
 
 /// A share of the requests.
@@ -162,7 +180,12 @@ pub struct Fraction {
     /// How many.
     pub numerator: u32,
     /// Out of how many; at least 1.
-    pub denominator: std::num::NonZeroU32,
+    pub denominator: NonZeroU32,
+}
+
+impl Fraction {
+    /// All requests.
+    pub const ALL: Self = Self { numerator: 1, denominator: NonZeroU32::MIN };
 }
 
 /// An answer without an upstream.

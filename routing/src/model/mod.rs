@@ -18,6 +18,7 @@ mod retries;
 mod rule;
 mod sizes;
 mod upstream_tls;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,10 +35,10 @@ pub use balance::{Algorithm, Balance, Ejection};
 pub use canary::{Canary, CanaryHeader, CanaryValues};
 pub use client_tls::{AuthorityRef, CertificateDemand, CertificateDetail, ClientTls};
 pub use error_pages::{ErrorPages, ErrorScope};
-pub use external::{AuthCache, AuthServer, AuthUrl, CookieScope, ExternalAuth, Validity};
+pub use external::{AuthCache, CookieScope, ExternalAuth, Validity};
 pub use filter::{
-    Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, PathRewrite, Redirect, RedirectBase, RedirectTarget,
-    RedirectWhen, Rewrite, UriParts,
+    Cors, DirectResponse, Filter, Fraction, HeaderEdits, Mirror, MirroredBody, PathRewrite, Redirect, RedirectBase,
+    RedirectTarget, RedirectWhen, Rewrite, UriParts,
 };
 pub use guard::{
     Access, AccessList, BasicAuth, CredentialsForm, CredentialsRef, Guards, LimitZone, Limits, Rate, Satisfy, Verdict,
@@ -51,6 +52,7 @@ pub use rule::{
 };
 pub use sizes::SizeLimits;
 pub use upstream_tls::{ServerVerification, UpstreamTls};
+pub use url::{ServerUrl, UrlServer};
 
 use crate::authority::Authority;
 use crate::certificate::Certificate;

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, Method};
 use routing::Template;
-use routing::model::{AuthUrl, CookieScope, Validity};
+use routing::model::{CookieScope, ServerUrl, Validity};
 
 use super::value::Parsed;
 use crate::ingress::annotations::external;
@@ -12,7 +12,7 @@ fn some<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>, wanted: &'static
     if text.is_empty() { Ok(None) } else { parse(text).map(Some).map_err(|_| wanted) }
 }
 
-pub(super) fn auth_url(text: &str) -> Parsed<Option<AuthUrl>> {
+pub(super) fn auth_url(text: &str) -> Parsed<Option<ServerUrl>> {
     some(text, external::url, "the URL of a server that may be asked")
 }
 

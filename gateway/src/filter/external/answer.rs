@@ -134,7 +134,7 @@ fn starts_with(directive: &str, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use http::Method;
-    use routing::model::{AuthServer, AuthUrl, Validity};
+    use routing::model::{ServerUrl, UrlServer, Validity};
     use routing::{Scheme, Template};
 
     use super::*;
@@ -146,7 +146,7 @@ mod tests {
         }
         let target = Template::parse("/").unwrap();
         let auth = ExternalAuth {
-            url: AuthUrl { scheme: Scheme::Http, server: AuthServer::Name("a.test".into()), port: 80, target },
+            url: ServerUrl { scheme: Scheme::Http, server: UrlServer::Name("a.test".into()), port: 80, target },
             method: Some(Method::GET),
             request_headers: Box::default(),
             redirect: None,

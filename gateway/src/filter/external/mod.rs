@@ -4,13 +4,12 @@
 //! not asked about in their turn, so that a rule which leads to itself ends with a refusal, and not with all sockets.
 
 mod answer;
-mod exchange;
-mod names;
 mod question;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use pingora::http::RequestHeader;
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -19,9 +18,9 @@ use tokio::sync::Semaphore;
 
 use self::answer::Answer;
 pub(crate) use self::answer::{Cookies, Grant};
-use self::exchange::Exchange;
 use super::access::{Refusal, Visitor};
 use super::cache::{Cache, CacheKey};
+use super::servers::{Destination, Servers};
 use crate::failure::Failure;
 
 /// Answers that are remembered, over all rules.
@@ -31,7 +30,7 @@ const MAX_ASKING: usize = 8192;
 
 /// Asks authentication servers.
 pub(crate) struct Authenticator {
-    exchange: Exchange,
+    servers: Servers,
     key: hmac::Key,
     remembered: Cache<Arc<Remembered>>,
     places: Semaphore,
@@ -64,7 +63,7 @@ impl Authenticator {
     pub(crate) fn new() -> Option<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?;
         let (remembered, places) = (Cache::new(REMEMBERED), Semaphore::new(MAX_ASKING));
-        Some(Self { exchange: Exchange::new(), key, remembered, places })
+        Some(Self { servers: Servers::new(), key, remembered, places })
     }
 
     /// What the server of a rule says of a request.
@@ -106,7 +105,14 @@ impl Authenticator {
         visitor: &Visitor<'_>,
     ) -> pingora::Result<Answer> {
         let request = question::request(question, visitor)?;
-        let response = self.exchange.run(external, &question.host, request, visitor).await?;
+        let destination = Destination {
+            url: &external.auth.url,
+            server: &question.host,
+            backend: external.backend.as_ref(),
+            timeouts: &visitor.rule.rule.upstream.timeouts,
+            idle_timeout: external.auth.keep_alive.unwrap_or(visitor.settings.upstream_keepalive_timeout),
+        };
+        let response = self.servers.ask(&destination, &request, &Bytes::new()).await?;
         Ok(Answer::new(&response, &external.auth))
     }
 

@@ -1,8 +1,7 @@
 //! The request that an authentication server gets: the headers of the client, and what they are worth.
 
-use http::{HeaderName, Method, header};
+use http::{HeaderName, header};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType};
 use routing::Question;
 
 use crate::filter::access::Visitor;
@@ -49,13 +48,5 @@ pub(super) fn request(question: &Question<'_>, visitor: &Visitor<'_>) -> pingora
             None => drop(request.remove_header(name)),
         }
     }
-    if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-        request.insert_header(header::CONTENT_LENGTH, "0")?;
-    }
     Ok(request)
-}
-
-/// The error of a question that nobody can be asked.
-pub(super) fn unanswerable<T>(why: &'static str) -> pingora::Result<T> {
-    Error::e_explain(ErrorType::InternalError, why)
 }

@@ -1,19 +1,19 @@
 //! Annotations of external authentication, and the keys of the ConfigMap that are their defaults.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderName, Method, header};
-use routing::model::{AuthCache, AuthServer, AuthUrl, BackendRef, CookieScope, ExternalAuth, PortRef, Validity};
-use routing::{HeaderText, HostPattern, Scheme, Template, WildcardDepth, is_never_a_backend};
+use routing::model::{AuthCache, BackendRef, CookieScope, ExternalAuth, ServerUrl, Validity};
+use routing::{HeaderText, Template};
 
+use super::url::{check, server_url, template};
 use super::value::{self, SecretName, ValueError};
 
 /// What an Ingress, or the ConfigMap, says of external authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExternalAnnotations {
     /// `auth-url`; without it the others say nothing.
-    pub url: Option<AuthUrl>,
+    pub url: Option<ServerUrl>,
     /// `auth-method`.
     pub method: Option<Method>,
     /// `auth-signin`.
@@ -83,10 +83,7 @@ impl ExternalAnnotations {
 
     /// The backend that is asked, where it is one.
     pub(crate) fn backend(&self) -> Option<&BackendRef> {
-        match &self.url.as_ref()?.server {
-            AuthServer::Backend { backend, name: _ } => Some(backend),
-            AuthServer::Address(_) | AuthServer::Name(_) | AuthServer::OfHost(_) => None,
-        }
+        self.url.as_ref()?.server.backend()
     }
 
     /// The address of the sign-in page, with the parameter that says where its client came from, unless the author has
@@ -109,70 +106,10 @@ impl ExternalAnnotations {
     }
 }
 
-/// `^[-._~a-zA-Z0-9/:,?&=$]*$`, ingress-nginx's grammar for URLs with variables.
-fn check(text: &str) -> Result<(), ValueError> {
-    value::reject(value::short(text)?, |c| !(value::is_word(c) || ",?&=$".contains(c)))
-}
-
-/// A text with variables, none of which is a group: there is no path behind it that was matched.
-fn template(text: &str) -> Result<Template, ValueError> {
-    let template = Template::parse(text)?;
-    if template.highest_group() == 0 { Ok(template) } else { Err(ValueError::Group(text.to_owned())) }
-}
-
 /// The address of an authentication server. Its host may depend on the host of the request, and on nothing else: who
 /// vouches for a client is not for the client to say.
-pub(crate) fn url(text: &str) -> Result<AuthUrl, ValueError> {
-    check(text)?;
-    let no_url = || ValueError::Url(text.to_owned());
-    let (scheme, rest) = text.split_once("://").ok_or_else(no_url)?;
-    let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "http" => Scheme::Http,
-        "https" => Scheme::Https,
-        _ => return Err(no_url()),
-    };
-    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0).ok_or_else(no_url)?),
-        None => (authority, if scheme == Scheme::Https { 443 } else { 80 }),
-    };
-    Ok(AuthUrl { scheme, server: server(host, port, text)?, port, target: template(&target)? })
-}
-
-fn server(host: &str, port: u16, text: &str) -> Result<AuthServer, ValueError> {
-    if host.contains('$') {
-        let name = template(host)?;
-        return if name.depends_on_host_only() && !host.contains("..") {
-            Ok(AuthServer::OfHost(name))
-        } else {
-            Err(ValueError::AuthHost(text.to_owned()))
-        };
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return if is_never_a_backend(address) {
-            Err(ValueError::Address(host.to_owned()))
-        } else {
-            Ok(AuthServer::Address(address))
-        };
-    }
-    let Ok(HostPattern::Exact(name)) = HostPattern::parse(host, WildcardDepth::One) else {
-        return Err(ValueError::Url(text.to_owned()));
-    };
-    if *name == *"localhost" || name.ends_with(".localhost") {
-        return Err(ValueError::Address(host.to_owned()));
-    }
-    Ok(match service(&name, port) {
-        Some(backend) => AuthServer::Backend { backend, name },
-        None => AuthServer::Name(name),
-    })
-}
-
-/// The Service that a name of the cluster stands for: `service.namespace.svc`, with or without the cluster's domain.
-fn service(name: &str, port: u16) -> Option<BackendRef> {
-    let path = name.strip_suffix(".cluster.local").unwrap_or(name).strip_suffix(".svc")?;
-    let (service, namespace) = path.split_once('.').filter(|(_, namespace)| !namespace.contains('.'))?;
-    Some(BackendRef { namespace: namespace.into(), service: service.into(), port: PortRef::Number(port) })
+pub(crate) fn url(text: &str) -> Result<ServerUrl, ValueError> {
+    server_url(text, &['/', '?'], "/")
 }
 
 /// A page that clients are sent to.

@@ -12,11 +12,13 @@ mod errors;
 pub(crate) mod external;
 mod forwarding;
 mod limits;
+mod mirror;
 mod proxying;
 mod redirects;
 mod sizes;
 mod table;
 mod upstream_tls;
+mod url;
 mod value;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ pub use external::ExternalAnnotations;
 pub use forwarding::ForwardingAnnotations;
 pub(crate) use forwarding::Place;
 pub use limits::LimitAnnotations;
+pub use mirror::MirrorAnnotations;
 pub use proxying::ProxyingAnnotations;
 pub(crate) use proxying::{conditions, optional_timeout};
 pub use redirects::RedirectAnnotations;
@@ -101,6 +104,8 @@ pub struct Annotations {
     pub default_backend: Option<Box<str>>,
     /// What replaces errors.
     pub errors: ErrorAnnotations,
+    /// Who gets copies of requests.
+    pub mirror: MirrorAnnotations,
     /// `server-alias`.
     pub server_alias: Box<[HostPattern]>,
     /// What makes a canary of the Ingress.

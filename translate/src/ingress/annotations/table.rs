@@ -9,7 +9,7 @@ use routing::model::HealthCheck;
 use super::value::{self, ValueError};
 use super::{
     Annotations, access, affinity, balance, basic, canary, client_tls, cors, errors, external, forwarding, limits,
-    proxying, sizes, upstream_tls,
+    mirror, proxying, sizes, upstream_tls,
 };
 use crate::health;
 use crate::problem::{Problem, Reason};
@@ -208,9 +208,9 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     row("canary-weight", Done(|v, a| store(&mut a.canary.weight, canary::weight(v)))),
     row("canary-weight-total", Done(|v, a| store(&mut a.canary.total, canary::weight(v).map(NonZeroU32::new)))),
     // Mirror.
-    row("mirror-target", Warns("has no effect yet")),
-    row("mirror-request-body", Warns("has no effect yet")),
-    row("mirror-host", Warns("has no effect yet")),
+    row("mirror-target", Done(|v, a| store(&mut a.mirror.url, mirror::target(v).map(Some)))),
+    row("mirror-request-body", Done(|v, a| store(&mut a.mirror.body, mirror::body(v)))),
+    row("mirror-host", Done(|v, a| store(&mut a.mirror.host, mirror::host(v).map(Some)))),
     // Observability.
     row("enable-access-log", Done(|v, a| store(&mut a.logged, value::logged(v).map(Some)))),
     row("enable-rewrite-log", Warns("has no effect yet")),

@@ -100,6 +100,9 @@ pub enum ValueError {
     /// A client must not say who vouches for it.
     #[error("{0:?}: $host and $http_host are the only variables that the host of the URL may have")]
     AuthHost(String),
+    /// Not a host, with or without a port.
+    #[error("{0:?} is not a host")]
+    Authority(String),
     /// Not statuses of errors.
     #[error("{0:?} is not a list of statuses from 400 to 599, separated by commas")]
     ErrorStatuses(String),

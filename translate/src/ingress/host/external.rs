@@ -1,6 +1,6 @@
 //! External authentication of an Ingress: its own, else the one of the settings.
 
-use routing::model::{AuthServer, ExternalAuth};
+use routing::model::{ExternalAuth, UrlServer};
 use routing::{HeaderText, HostPattern};
 
 use super::Survey;
@@ -19,7 +19,7 @@ pub(super) fn external(ingress: &Ingress, survey: &Survey<'_>) -> Result<Option<
         None => return Ok(None),
     };
     let Some(external) = asked.resolve(request_headers(ingress, asked, survey)?) else { return Ok(None) };
-    if *survey.host == HostPattern::Any && matches!(external.url.server, AuthServer::OfHost(_)) {
+    if *survey.host == HostPattern::Any && matches!(external.url.server, UrlServer::OfHost(_)) {
         return Err(format!("{name}: a rule without host would let the client name the server that vouches for it"));
     }
     Ok(Some(external))

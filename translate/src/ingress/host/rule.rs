@@ -64,7 +64,7 @@ fn sizes(annotations: &SizeAnnotations, defaults: &IngressDefaults) -> SizeLimit
 }
 
 /// The filters of a path, in nginx's order: what denies, the answer to a preflight, what `return`s, a rewrite to a URL,
-/// the redirect to HTTPS, the rewrite. A path without a place has a backend that is no Service.
+/// the redirect to HTTPS, the rewrite, the mirror. A path without a place has a backend that is no Service.
 pub(super) fn filters(ingress: &Ingress, path: &str, place: Option<&Place<'_>>, survey: &Survey<'_>) -> Arc<[Filter]> {
     let annotations = &*ingress.annotations;
     if let Some(denial) = denial(ingress, survey) {
@@ -113,6 +113,7 @@ pub(super) fn filters(ingress: &Ingress, path: &str, place: Option<&Place<'_>>, 
     if rewrite != Rewrite::default() {
         filters.push(Filter::Rewrite(rewrite));
     }
+    filters.extend(annotations.mirror.resolve().map(Filter::Mirror));
     shared(filters)
 }
 

@@ -1,4 +1,4 @@
-//! The addresses of authentication servers, looked up when they are asked for and remembered for a while.
+//! The addresses of servers that rules name, looked up when they are asked for and remembered for a while.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use ring::digest;
 use routing::is_never_a_backend;
 use tokio::sync::Semaphore;
 
-use crate::filter::cache::{Cache, CacheKey};
+use super::cache::{Cache, CacheKey};
 
 /// Names that are remembered.
 const REMEMBERED: usize = 1024;
