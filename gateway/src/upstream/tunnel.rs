@@ -103,9 +103,11 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(64);
         let mut connection = TurnTaking { socket: near, has_written: false };
         for _ in 0..100 {
+            let (mut question, mut answer) = ([0; 8], [0; 6]);
             connection.write_all(b"question").await.unwrap();
+            // Else the way there is full after a few.
+            far.read_exact(&mut question).await.unwrap();
             far.write_all(b"answer").await.unwrap();
-            let mut answer = [0; 6];
             // As Pingora has it: both are ready, and either may be asked first.
             tokio::select! {
                 _ = connection.read_exact(&mut answer) => panic!("the answer came first"),
