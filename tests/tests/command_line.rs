@@ -135,6 +135,44 @@ fn check_tells_file_line_object_and_reason_of_every_fault() {
 }
 
 #[test]
+fn check_tells_all_faults_of_an_object_at_once() {
+    let object = "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: shop
+  annotations:
+    nginx.ingress.kubernetes.io/ssl-redirect: \"perhaps\" # AnnotationParsingFailed
+    nginx.ingress.kubernetes.io/proxy-body-size: huge # AnnotationParsingFailed
+    nginx.ingress.kubernetes.io/server-snippet: deny all; # Denied
+    nginx.ingress.kubernetes.io/proxy-cookie-path: / /shop # AnnotationIgnored
+    nginx.ingress.kubernetes.io/no-such-annotation: \"1\" # AnnotationUnknown
+spec:
+  rules:
+  - host: a..test # InvalidValue
+    http:
+      paths:
+      - path: no-slash # InvalidValue
+        pathType: Regex # InvalidValue
+        backend:
+          service:
+            name: shop
+            port: # InvalidValue
+              number: 70000
+";
+    let manifests = Manifests::of(object);
+    let output = command(&["check", text(manifests.path())]);
+    let report = stdout(&output);
+    assert_eq!(code(&output), 1, "{report}");
+    let file = text(&manifests.file("manifests.yaml")).to_owned();
+    let faults = object.lines().enumerate().filter_map(|(line, text)| Some((line + 1, text.split_once("# ")?.1)));
+    for (line, reason) in faults {
+        let is_told =
+            |told: &str| told.starts_with(&format!("{file}:{line}: ")) && told.ends_with(&format!("[{reason}]"));
+        assert!(report.lines().any(is_told), "no {reason} at line {line} in\n{report}");
+    }
+}
+
+#[test]
 fn check_tells_programs_the_same() {
     let manifests = Manifests::of(FAULTS.iter().find(|(what, ..)| what.contains("slash")).unwrap().1);
     let output = command(&["check", "-o", "json", text(manifests.path())]);

@@ -31,7 +31,14 @@ pub(crate) fn judge(translator: &mut Translator, object: Value) -> Judgement {
             let Classes { name, annotation } = classes;
             // What an Ingress of another controller says is none of our business.
             if translator.serves_class(name.as_deref(), annotation.as_deref()) {
-                Judgement { denial: Some(sentences(problems.iter().map(ToString::to_string))), warnings: Vec::new() }
+                let (refused, others): (Vec<_>, Vec<_>) = problems
+                    .iter()
+                    .partition(|problem| problem.severity == Severity::Error && problem.reason != Reason::Denied);
+                let denial = Some(sentences(refused.into_iter().map(ToString::to_string)));
+                Judgement {
+                    denial,
+                    warnings: others.into_iter().take(MAX_SENTENCES).map(ToString::to_string).collect(),
+                }
             } else {
                 Judgement::default()
             }
@@ -70,4 +77,38 @@ fn is_refused(problem: &Problem) -> bool {
 
 fn sentences(problems: impl Iterator<Item = String>) -> String {
     problems.take(MAX_SENTENCES).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use translate::Config;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_for_what_is_wrong_and_the_rest_is_warned_of() {
+        let ingress = json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {
+                "name": "a",
+                "namespace": "default",
+                "annotations": {
+                    "nginx.ingress.kubernetes.io/ssl-redirect": "maybe",
+                    "nginx.ingress.kubernetes.io/server-snippet": "deny all;",
+                    "nginx.ingress.kubernetes.io/proxy-cookie-path": "/ /shop",
+                },
+            },
+            "spec": {"rules": [{"host": "a..test"}]},
+        });
+        let mut config = Config::default();
+        config.class.without_class = true;
+        let Judgement { denial, warnings } = judge(&mut Translator::new(config), ingress);
+        let denial = denial.unwrap();
+        for (word, is_refused) in [("ssl-redirect", true), ("a..test", true), ("snippet", false), ("cookie", false)] {
+            assert_eq!(denial.contains(word), is_refused, "{word}: {denial}");
+            assert_eq!(warnings.iter().any(|warning| warning.contains(word)), !is_refused, "{word}: {warnings:?}");
+        }
+    }
 }

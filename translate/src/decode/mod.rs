@@ -96,7 +96,10 @@ pub fn decode(mut value: Value, config: &Config) -> Decoded {
             warnings.extend(problems);
             Decoded::Resource(Box::new(resource), warnings)
         }
-        Err(problems) => Decoded::Refused(key, problems),
+        Err(mut problems) => {
+            problems.extend(warnings);
+            Decoded::Refused(key, problems)
+        }
     }
 }
 

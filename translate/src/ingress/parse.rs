@@ -13,9 +13,12 @@ use crate::problem::{Problem, Reason};
 use crate::resources::Meta;
 
 /// Collects the problems of one object, so that its author sees all of them at once.
-struct Problems {
-    errors: Vec<Problem>,
-    warnings: Vec<Problem>,
+#[derive(Default)]
+pub(super) struct Problems {
+    /// What refuses the object.
+    pub(super) errors: Vec<Problem>,
+    /// What does not: its paths may answer 503, though.
+    pub(super) warnings: Vec<Problem>,
 }
 
 // === impl Ingress ===
@@ -25,18 +28,21 @@ impl Ingress {
     ///
     /// # Errors
     ///
-    /// Every problem that refuses the object: a bad host, path, port or annotation.
+    /// Every problem of an object that is refused: for a bad host, path, port or annotation.
     pub fn parse(object: &networking::Ingress, config: &Config) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let networking::Ingress { metadata, spec, status: _ } = object;
         let empty = networking::IngressSpec::default();
         let networking::IngressSpec { default_backend, ingress_class_name, rules, tls } =
             spec.as_ref().unwrap_or(&empty);
-        let mut problems = Problems { errors: Vec::new(), warnings: Vec::new() };
-        let annotations = problems
-            .take(Annotations::parse(metadata.annotations.as_ref(), &config.annotation_prefixes))
-            .unwrap_or_default();
+        let mut problems = Problems::default();
         let meta = Meta::new(metadata, true);
-        let annotations = deny_what_cannot_be_had(annotations, &meta, &mut problems);
+        let annotations = Annotations::parse(metadata.annotations.as_ref(), &config.annotation_prefixes, &mut problems);
+        let annotations = if problems.errors.is_empty() {
+            deny_what_cannot_be_had(annotations, &meta, &mut problems)
+        } else {
+            // What seems to be missing may be what could not be read.
+            annotations
+        };
         let rules = rules.iter().flatten().enumerate();
         let rules: Vec<_> =
             rules.filter_map(|(index, rule)| parse_rule(rule, index, &annotations, &mut problems)).collect();
@@ -61,7 +67,12 @@ impl Ingress {
             tls: tls.into(),
             annotations,
         };
-        if problems.errors.is_empty() { Ok((ingress, problems.warnings)) } else { Err(problems.errors) }
+        let Problems { mut errors, warnings } = problems;
+        if errors.is_empty() {
+            return Ok((ingress, warnings));
+        }
+        errors.extend(warnings);
+        Err(errors)
     }
 }
 
@@ -119,12 +130,12 @@ fn parse_rule(
     let networking::IngressRule { host, http } = rule;
     let field = format!("spec.rules[{index}]");
     let host = HostPattern::parse(host.as_deref().unwrap_or_default(), WildcardDepth::One);
-    let host = problems.check(host, Reason::InvalidValue, || format!("{field}.host"))?;
+    let host = problems.check(host, Reason::InvalidValue, || format!("{field}.host"));
     let paths = http.iter().flat_map(|http| &http.paths).enumerate();
     let paths: Vec<_> = paths
         .filter_map(|(place, path)| parse_path(path, &format!("{field}.http.paths[{place}]"), annotations, problems))
         .collect();
-    Some(IngressRule { host, paths: paths.into() })
+    Some(IngressRule { host: host?, paths: paths.into() })
 }
 
 fn parse_path(
@@ -142,9 +153,11 @@ fn parse_path(
         other => {
             let message = format_args!("{other:?} is not one of Exact, Prefix, ImplementationSpecific").to_string();
             problems.error(Reason::InvalidValue, &format!("{field}.pathType"), message);
-            return None;
+            // The object is refused, so that any kind serves to read on.
+            PathKind::ImplementationSpecific
         }
     };
+    let backend = parse_backend(backend, &format!("{field}.backend"), "requests are answered with 503", problems);
     let path_field = || format!("{field}.path");
     if !written.starts_with('/') {
         problems.error(
@@ -154,7 +167,6 @@ fn parse_path(
         );
         return None;
     }
-    let backend = parse_backend(backend, &format!("{field}.backend"), "requests are answered with 503", problems);
     if annotations.forces_regex(written) {
         let pattern = RegexPattern::ingress_location(written);
         let pattern = problems.check(pattern, Reason::InvalidValue, path_field)?;
@@ -255,18 +267,5 @@ impl Problems {
         field: impl FnOnce() -> String,
     ) -> Option<T> {
         result.map_err(|error| self.error(reason, &field(), error)).ok()
-    }
-
-    fn take<T>(&mut self, parsed: Result<(T, Vec<Problem>), Vec<Problem>>) -> Option<T> {
-        match parsed {
-            Ok((value, warnings)) => {
-                self.warnings.extend(warnings);
-                Some(value)
-            }
-            Err(errors) => {
-                self.errors.extend(errors);
-                None
-            }
-        }
     }
 }

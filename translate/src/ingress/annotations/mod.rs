@@ -24,7 +24,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use routing::model::{HealthCheck, LoggedRequests, UpstreamProtocol};
+use routing::model::{HealthCheck, LoggedRequests, MirroredBody, UpstreamProtocol};
 use routing::{HostPattern, Template};
 
 pub use access::AccessAnnotations;
@@ -54,6 +54,7 @@ pub use upstream_tls::UpstreamTlsAnnotations;
 pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, duration, is_url};
 
+use super::parse::Problems;
 use crate::problem::{Problem, Reason};
 
 /// The legacy annotation that names the class of an Ingress.
@@ -135,45 +136,36 @@ pub struct Annotations {
 }
 
 impl Annotations {
-    /// Parses the annotations of an Ingress.
-    ///
-    /// # Errors
-    ///
-    /// The problems of every value that is not one: such an object is refused as a whole.
-    pub fn parse(
+    /// Reads the annotations of an Ingress, as far as they can be read: a value that is none refuses the object.
+    pub(super) fn parse(
         annotations: Option<&BTreeMap<String, String>>,
         prefixes: &[String],
-    ) -> Result<(Arc<Self>, Vec<Problem>), Vec<Problem>> {
+        problems: &mut Problems,
+    ) -> Arc<Self> {
         let mut parsed = Self::default();
-        let mut warnings = Vec::new();
-        let mut errors = Vec::new();
         for (key, name, value) in own(annotations, prefixes) {
             let field = format!("metadata.annotations[{key}]");
             let Some(row) = table::find(name).or_else(|| table::find_own(key)) else {
                 let message = format_args!("annotation {key} is not known").to_string();
-                warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
+                problems.warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
                 continue;
             };
             match row.apply(value, &mut parsed) {
                 Ok(None) => {}
-                Ok(Some(warning)) => warnings.push(Problem { field, ..warning }),
+                Ok(Some(warning)) => problems.warnings.push(Problem { field, ..warning }),
                 Err(error) => {
                     let message = format_args!("annotation {key}: {error}").to_string();
-                    errors.push(Problem::error(Reason::AnnotationParsingFailed, field, message));
+                    problems.errors.push(Problem::error(Reason::AnnotationParsingFailed, field, message));
                 }
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
         // Most Ingresses have no annotation of ours: they share one value.
         static NONE: LazyLock<Arc<Annotations>> = LazyLock::new(Arc::default);
-        let parsed = if parsed == **NONE { Arc::clone(&NONE) } else { Arc::new(parsed) };
-        Ok((parsed, warnings))
+        if parsed == **NONE { Arc::clone(&NONE) } else { Arc::new(parsed) }
     }
 
     /// Annotations that say nothing without another one, whether that one is there, and which of them are.
-    pub(crate) fn followers(&self) -> [(&'static str, bool, Vec<&'static str>); 2] {
+    pub(crate) fn followers(&self) -> [(&'static str, bool, Vec<&'static str>); 3] {
         let set =
             |all: &[(&'static str, bool)]| all.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
         let ClientTlsAnnotations { secret, demand, depth, error_page, told: _, subject } = &self.client_tls;
@@ -190,9 +182,14 @@ impl Annotations {
             ("auth-cache-key", self.external.cache_key.is_some()),
             ("auth-proxy-set-headers", self.external.request_headers.is_some()),
         ];
+        let mirror = [
+            ("mirror-host", self.mirror.host.is_some()),
+            ("mirror-request-body", self.mirror.body == MirroredBody::Nothing),
+        ];
         [
             ("auth-tls-secret", secret.is_some(), set(&client_tls)),
             ("auth-url", self.external.url.is_some(), set(&external)),
+            ("mirror-target", self.mirror.url.is_some(), set(&mirror)),
         ]
     }
 

@@ -476,7 +476,10 @@ type Parsed = Result<(Arc<Annotations>, Vec<Problem>), Vec<Problem>>;
 
 fn parse(pairs: &[(&str, &str)]) -> Parsed {
     let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Annotations::parse(Some(&annotations), &[NGINX.to_owned(), PENSTOCK.to_owned()])
+    let mut problems = Problems::default();
+    let parsed = Annotations::parse(Some(&annotations), &[NGINX.to_owned(), PENSTOCK.to_owned()], &mut problems);
+    let Problems { errors, warnings } = problems;
+    if errors.is_empty() { Ok((parsed, warnings)) } else { Err(errors) }
 }
 
 fn parse_one(name: &str, value: &str) -> Parsed {
@@ -731,7 +734,7 @@ fn every_bad_value_is_told_at_once() {
 
 #[test]
 fn ingresses_without_annotations_share_one_value() {
-    let first = Annotations::parse(None, &[]).unwrap().0;
+    let first = Annotations::parse(None, &[], &mut Problems::default());
     let second = parse(&[("example.com/x", "y")]).unwrap().0;
     assert!(Arc::ptr_eq(&first, &second));
 }
