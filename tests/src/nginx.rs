@@ -39,7 +39,7 @@ impl Nginx {
              http {{ access_log off; {temporary} {http} }}\n"
         );
         std::fs::write(directory.path().join("nginx.conf"), &configuration).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
+        let mut command = Command::new("nginx");
         command.args(["-e", "stderr", "-c"]).arg(directory.path().join("nginx.conf"));
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
