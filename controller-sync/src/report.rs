@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use routing::packed::{Wear, repack};
 use translate::resources::ObjectKey;
 use translate::{Change, Problem, Reason, Severity, Translator};
 
@@ -18,6 +19,7 @@ pub(crate) struct Reporter {
     told_of_files: BTreeMap<Arc<Path>, BTreeSet<Report>>,
     /// Unknown kinds are named once, however many objects of them there are.
     told_of_kinds: BTreeSet<String>,
+    wear: Wear,
 }
 
 impl Reporter {
@@ -30,6 +32,9 @@ impl Reporter {
                 (Change::Remove(key), _) => self.places.remove(key),
                 (Change::Apply(..) | Change::Refuse(..), None) => None,
             };
+        }
+        if self.wear.is_due(batch.changes.len(), self.places.len()) {
+            repack(&mut self.places);
         }
         for path in &batch.files {
             let reports = batch.reports.iter().filter(|report| report.place.path == *path).cloned();

@@ -20,6 +20,7 @@ mod live;
 mod matcher;
 pub mod model;
 mod networks;
+pub mod packed;
 mod path;
 mod precedence;
 mod redirect;

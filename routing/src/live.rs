@@ -17,6 +17,7 @@ use crate::model::{
     AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Host,
     Model,
 };
+use crate::packed::Wear;
 use crate::snapshot::{ListenerTable, Snapshot};
 
 /// The state that the gateway works by, swapped as a whole.
@@ -36,6 +37,7 @@ pub struct Publisher {
     authorities: Lane<AuthorityRef, Authority>,
     endpoints: EndpointRegistry,
     addresses: Addresses,
+    wear: Wear,
 }
 
 /// What a publication did.
@@ -100,6 +102,7 @@ impl Publisher {
             authorities: Lane::default(),
             endpoints: EndpointRegistry::default(),
             addresses: Addresses::new(),
+            wear: Wear::default(),
         }
     }
 
@@ -143,6 +146,11 @@ impl Publisher {
         self.certificates.retain(&self.model.certificates);
         self.credentials.retain(&self.model.credentials);
         self.authorities.retain(&self.model.authorities);
+        if self.wear.is_due(hosts.len() + backends.len(), self.model.hosts.len() + self.model.backends.len()) {
+            self.model.repack();
+            self.backends.shrink_to_fit();
+            self.endpoints.sweep();
+        }
         published
     }
 
@@ -241,11 +249,17 @@ impl EndpointRegistry {
             return known;
         }
         if self.known.len() >= self.sweep_at {
-            self.known.retain(|_, endpoint| endpoint.strong_count() > 0);
-            self.sweep_at = self.known.len() * 2 + 64;
+            self.sweep();
         }
         let endpoint = Arc::new(Endpoint { key: key.clone(), slot: crate::slot::Slot::default() });
         self.known.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// Gives back the memory of endpoints that nobody has.
+    fn sweep(&mut self) {
+        self.known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        self.known.shrink_to_fit();
+        self.sweep_at = self.known.len() * 2 + 64;
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use routing::HostPattern;
 use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsRef, PortRef, UpstreamTls};
+use routing::packed::repack;
 
 use crate::ingress::annotations::www_twin;
 use crate::ingress::{Ingress, IngressBackend};
@@ -64,6 +65,18 @@ impl Index {
         used_certificates(ingress).for_each(|certificate| self.certificates.remove(&certificate, &key));
         credentials_ref(ingress).into_iter().for_each(|users| self.credentials.remove(&users, &key));
         authority_refs(ingress).for_each(|authority| self.authorities.remove(&authority, &key));
+    }
+
+    /// Gives back the room that many changes leave in the maps.
+    pub(crate) fn repack(&mut self) {
+        let Self { hosts, canaries, aliases, twins, backends, certificates, credentials, authorities } = self;
+        for relation in [hosts, canaries, aliases, twins] {
+            repack(&mut relation.0);
+        }
+        repack(&mut backends.0);
+        repack(&mut certificates.0);
+        repack(&mut credentials.0);
+        repack(&mut authorities.0);
     }
 
     pub(crate) fn of_host(&self, host: &HostPattern) -> impl Iterator<Item = &NamespacedName> {

@@ -57,6 +57,7 @@ pub use url::{ServerUrl, UrlServer};
 use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::credentials::Credentials;
+use crate::packed::repack;
 use crate::settings::Settings;
 
 /// The complete configuration of the data plane.
@@ -115,6 +116,17 @@ impl Model {
         apply_entries(&mut self.certificates, certificates, &mut self.digest);
         apply_entries(&mut self.credentials, credentials, &mut self.digest);
         apply_entries(&mut self.authorities, authorities, &mut self.digest);
+    }
+
+    /// Gives back the room that many changes leave in the maps.
+    pub(crate) fn repack(&mut self) {
+        let Self { listeners: _, settings: _, digest: _, hosts, backends, certificates, credentials, authorities } =
+            self;
+        repack(hosts);
+        repack(backends);
+        repack(certificates);
+        repack(credentials);
+        repack(authorities);
     }
 
     /// A hash of the content that is equal on every replica with the same objects, whatever their order and source.

@@ -7,6 +7,7 @@ use routing::model::{
     AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, HealthCheck, Host, HostKey, Listener,
     Protocol,
 };
+use routing::packed::repack;
 use routing::{Authority, Certificate, Credentials, Delta, HostPattern, Settings};
 
 use super::affected::Affected;
@@ -26,6 +27,18 @@ pub(super) struct Emitted {
     authorities: BTreeMap<AuthorityRef, Arc<Authority>>,
     settings: Option<Arc<Settings>>,
     has_listeners: bool,
+}
+
+impl Emitted {
+    /// Gives back the room that many changes leave in the maps.
+    pub(super) fn repack(&mut self) {
+        let Self { hosts, backends, certificates, credentials, authorities, settings: _, has_listeners: _ } = self;
+        repack(hosts);
+        repack(backends);
+        repack(certificates);
+        repack(credentials);
+        repack(authorities);
+    }
 }
 
 impl Translator {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use routing::Delta;
 use routing::model::{BackendRef, PortRef};
+use routing::packed::Wear;
 
 use self::affected::Affected;
 use self::conditions::Conditions;
@@ -58,6 +59,7 @@ pub struct Translator {
     settings: GlobalSettings,
     conditions: Conditions,
     emitted: Emitted,
+    wear: Wear,
 }
 
 // === impl Translator ===
@@ -78,6 +80,7 @@ impl Translator {
             settings: GlobalSettings::default(),
             conditions: Conditions::default(),
             emitted: Emitted::default(),
+            wear: Wear::default(),
             config,
         }
     }
@@ -91,7 +94,9 @@ impl Translator {
     /// Applies a batch of changes: the order matters, states in between do not show.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Update {
         let mut affected = Affected::default();
+        let mut n_changes = 0;
         for change in changes {
+            n_changes += 1;
             match change {
                 Change::Apply(resource, warnings) => {
                     self.report(resource.key(), warnings, false, &mut affected);
@@ -109,7 +114,13 @@ impl Translator {
                 }
             }
         }
-        self.emit(affected)
+        let update = self.emit(affected);
+        if self.wear.is_due(n_changes, self.store.len()) {
+            self.store.repack();
+            self.index.repack();
+            self.emitted.repack();
+        }
+        update
     }
 
     /// Whether an Ingress of this name is known, and served.

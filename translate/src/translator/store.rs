@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
+use routing::packed::repack;
 use routing::{Authority, Certificate, Credentials};
 
 use crate::backend;
@@ -26,6 +27,24 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// How many objects are known.
+    pub(super) fn len(&self) -> usize {
+        let named = [self.services.len(), self.endpoints.len(), self.slice_services.len(), self.secrets.len()];
+        self.ingresses.len() + self.classes.len() + self.config_maps.len() + named.iter().sum::<usize>()
+    }
+
+    /// Gives back the room that many changes leave in the maps.
+    pub(super) fn repack(&mut self) {
+        let Self { ingresses, classes: _, services, endpoints, secrets, config_maps, slices, slice_services } = self;
+        repack(ingresses);
+        repack(services);
+        repack(endpoints);
+        repack(secrets);
+        repack(config_maps);
+        repack(slices);
+        repack(slice_services);
+    }
+
     /// Keeps a slice that is new to the store; returns its Service.
     pub(super) fn put_slice(&mut self, slice: EndpointSlice) -> NamespacedName {
         let key = slice.meta.key();

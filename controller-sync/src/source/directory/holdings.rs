@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use routing::packed::{Wear, repack};
 use translate::resources::ObjectKey;
 use translate::{Change, Problem, Reason};
 
@@ -36,6 +37,7 @@ pub(super) struct Holdings {
     claims: BTreeMap<Arc<ObjectKey>, Claim>,
     /// The sum over all files.
     faults: Faults,
+    wear: Wear,
 }
 
 #[derive(Default)]
@@ -173,6 +175,10 @@ impl Holdings {
             }
         }
         self.tell(&touched, &mut batch);
+        if self.wear.is_due(touched.read.len() + touched.files.len(), self.files.len()) {
+            repack(&mut self.files);
+            repack(&mut self.claims);
+        }
         batch.faults = self.faults;
         (batch, missing)
     }

@@ -124,6 +124,9 @@ impl Tree {
             (Err(error), Some(path)) if error.kind() == ErrorKind::NotFound => {
                 let path = Arc::clone(path);
                 self.entries.remove(entry);
+                if self.entries.capacity() > 4 * self.entries.len() + 64 {
+                    self.entries.shrink_to_fit();
+                }
                 self.files.remove(&path);
                 Update::Removed(path)
             }
