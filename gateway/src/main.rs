@@ -29,7 +29,7 @@ use controller_sync::source::kube::ConnectError;
 use main::flags::{Cli, Command, Normalized};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // Bad flags end here, with 2.

@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 
 /// The bare proxy is measured against the gateway, so it has the gateway's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Benchmarks of Penstock.
 #[derive(Parser)]

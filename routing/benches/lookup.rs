@@ -22,7 +22,7 @@ use routing::{
 
 /// The allocator of the gateway: where things lie decides what a lookup costs.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Questions that are asked in turn; more than any cache of the processor remembers by heart.
 const N_QUESTIONS: usize = 1 << 16;
