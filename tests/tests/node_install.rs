@@ -62,19 +62,23 @@ async fn a_deployment_within_the_restricted_profile_serves_and_judges_through_an
         }
     });
     let (release, pods) = tokio::task::spawn_blocking(move || {
-        let pods = |release: &Release| {
-            let selector = "--selector=app.kubernetes.io/component=controller";
-            release.namespace.kubectl(&["get", "pods", selector, "--output=name"])
+        let pods = |selector: &str, output: &str| {
+            let selector = format!("app.kubernetes.io/component=controller{selector}");
+            release.namespace.kubectl(&["get", "pods", "--selector", &selector, output])
         };
-        let before = pods(&release);
+        let version = pods("", "--output=jsonpath={.items[0].metadata.labels.pod-template-hash}");
         release.helm(
             "upgrade",
             &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT, JUDGING],
         );
-        release.namespace.kubectl(&["wait", "--for=delete", before.trim(), "--timeout=60s"]);
-        let after = pods(&release);
-        assert!(!after.contains(before.trim()), "{before} is among {after}");
-        (release, after)
+        // A Deployment that grows may give its old version one more pod first.
+        let old = pods(&format!(",pod-template-hash={version}"), "--output=name");
+        for pod in old.lines() {
+            release.namespace.kubectl(&["wait", "--for=delete", pod, "--timeout=60s"]);
+        }
+        let pods = pods("", "--output=name");
+        assert!(!pods.contains(&version), "{version} is among {pods}");
+        (release, pods)
     })
     .await
     .unwrap();
