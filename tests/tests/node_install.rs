@@ -1,7 +1,5 @@
 //! `deploy/` on a real cluster: what the chart and the rendered manifests make, run and leave behind.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

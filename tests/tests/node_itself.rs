@@ -1,7 +1,5 @@
 //! The test cluster itself: what the other cluster suites take for granted.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::net::SocketAddr;
 
 use http::Request;
