@@ -55,8 +55,7 @@ pub struct Published {
 #[derive(Default)]
 struct EndpointRegistry {
     known: HashMap<EndpointKey, Weak<Endpoint>>,
-    /// The size at which forgotten endpoints are swept out.
-    sweep_at: usize,
+    wear: Wear,
 }
 
 // === impl LiveRouting ===
@@ -248,7 +247,7 @@ impl EndpointRegistry {
         if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        if self.known.len() >= self.sweep_at {
+        if self.wear.is_due(1, self.known.len()) {
             self.sweep();
         }
         let endpoint = Arc::new(Endpoint { key: key.clone(), slot: crate::slot::Slot::default() });
@@ -260,6 +259,5 @@ impl EndpointRegistry {
     fn sweep(&mut self) {
         self.known.retain(|_, endpoint| endpoint.strong_count() > 0);
         self.known.shrink_to_fit();
-        self.sweep_at = self.known.len() * 2 + 64;
     }
 }

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use routing::packed::{Wear, repack};
 use translate::{Problem, Reason};
 
 /// As many links on one way as Linux follows.
@@ -30,6 +31,7 @@ pub(super) struct Tree {
     entries: HashMap<PathBuf, Vec<Arc<Path>>>,
     /// Whether several paths may lead to one file.
     is_tangled: bool,
+    wear: Wear,
 }
 
 /// What an entry means to the tree.
@@ -81,6 +83,7 @@ impl Tree {
         while let Some(directory) = walk.own.pop_front().or_else(|| walk.linked.pop_front()) {
             walk.list(&directory);
         }
+        repack(&mut walk.tree.files);
         walk.tree
     }
 
@@ -119,19 +122,26 @@ impl Tree {
             (Ok(metadata), None) if metadata.is_file() => {
                 let path: Arc<Path> = directory.join(name).into();
                 self.add_file(Arc::clone(&path), Origin { links: Vec::new(), end: entry.to_owned() });
+                self.mend();
                 Update::Added(path)
             }
             (Err(error), Some(path)) if error.kind() == ErrorKind::NotFound => {
                 let path = Arc::clone(path);
                 self.entries.remove(entry);
-                if self.entries.capacity() > 4 * self.entries.len() + 64 {
-                    self.entries.shrink_to_fit();
-                }
                 self.files.remove(&path);
+                self.mend();
                 Update::Removed(path)
             }
             (Err(error), None) if error.kind() == ErrorKind::NotFound => Update::Same,
             (Ok(_) | Err(_), _) => Update::Unclear,
+        }
+    }
+
+    /// Gives back the room that many changes leave in the maps.
+    fn mend(&mut self) {
+        if self.wear.is_due(1, self.files.len()) {
+            repack(&mut self.files);
+            self.entries.shrink_to_fit();
         }
     }
 
