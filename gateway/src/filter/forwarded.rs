@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use routing::{Scheme, Settings};
 
+use super::headers::set_or_remove;
 use crate::connection::ConnectionInfo;
 use crate::context::Client;
 use crate::gate;
@@ -96,17 +97,6 @@ pub(crate) fn set_forwarded_headers(
 /// The value that a trusted proxy sent.
 fn forwarded_value(request: &RequestHeader, client: Client, name: &str) -> Option<HeaderValue> {
     if client.is_forwarded { request.headers.get(name).cloned() } else { None }
-}
-
-/// Sets a header; without a value the client's own must not pass either.
-fn set_or_remove(request: &mut RequestHeader, name: &'static str, value: Option<HeaderValue>) -> pingora::Result<()> {
-    match value {
-        Some(value) => request.insert_header(name, value),
-        None => {
-            request.remove_header(name);
-            Ok(())
-        }
-    }
 }
 
 /// The first host of a list that proxies made.

@@ -1,6 +1,6 @@
 //! Header edits of rules, and the headers that stay on their hop.
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use routing::CompiledRule;
 use routing::model::{Filter, HeaderEdits};
@@ -43,6 +43,21 @@ pub(crate) fn edit_response(rule: &CompiledRule, response: &mut ResponseHeader) 
         }
     }
     Ok(())
+}
+
+/// Sets a header; without a value the client's own must not pass either.
+pub(super) fn set_or_remove(
+    request: &mut RequestHeader,
+    name: &'static str,
+    value: Option<HeaderValue>,
+) -> pingora::Result<()> {
+    match value {
+        Some(value) => request.insert_header(name, value),
+        None => {
+            request.remove_header(name);
+            Ok(())
+        }
+    }
 }
 
 /// Drops what an upstream says about its own hop (RFC 9110 section 7.6.1). A switch of protocols needs its fields, and
