@@ -129,3 +129,22 @@ impl Drop for Namespace {
         let _ = run("kubectl", &["delete", "namespace", &self.0, "--wait=false"], "");
     }
 }
+
+/// A Deployment `echo` of one echo server. The container has these fields besides.
+#[must_use]
+pub fn echo_deployment(container: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: echo}}
+spec:
+  selector: {{matchLabels: {{app: echo}}}}
+  template:
+    metadata: {{labels: {{app: echo}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {{name: echo, image: {ECHO_IMAGE}, {container}}}
+"
+    )
+}

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::node::{ECHO_IMAGE, GATEWAY_IMAGE, NODE, Namespace, helm, kubectl};
+use crate::node::{GATEWAY_IMAGE, NODE, Namespace, echo_deployment, helm, kubectl};
 use crate::{Answer, Client, wait};
 
 /// Where the chart is.
@@ -87,19 +87,9 @@ impl Release {
 /// An echo server with an Ingress for `<name of the namespace>.test`, ready. Its pods are allowed wherever pods may run at all.
 pub fn echo(namespace: &Namespace, class: &str) {
     let name = namespace.name();
+    let deployment = echo_deployment(&format!("args: ['8080'], env: [{{name: NAME, value: {name}}}]"));
     namespace.apply(&format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - {{name: echo, image: {ECHO_IMAGE}, args: ['8080'], env: [{{name: NAME, value: {name}}}]}}
----
+        "{deployment}---
 apiVersion: v1
 kind: Service
 metadata: {{name: echo}}

@@ -4,30 +4,13 @@ use std::net::SocketAddr;
 
 use http::Request;
 use http_body_util::Empty;
-use tests::node::{ECHO_IMAGE, NODE, Namespace, kubectl, run};
+use tests::node::{NODE, Namespace, echo_deployment, kubectl, run};
 use tests::{Client, wait};
-
-fn echo_deployment(arguments: &str, security: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo}}
-spec:
-  selector: {{matchLabels: {{app: echo}}}}
-  template:
-    metadata: {{labels: {{app: echo}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - {{name: echo, image: {ECHO_IMAGE}, args: {arguments}, securityContext: {security}}}
-"
-    )
-}
 
 #[tokio::test]
 async fn a_pod_answers_at_the_port_of_its_node() {
     let namespace = Namespace::create("node-port");
-    namespace.apply(&echo_deployment("['8080']", "{}"));
+    namespace.apply(&echo_deployment("args: ['8080']"));
     namespace.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
     namespace.kubectl(&["expose", "deployment/echo", "--type=NodePort", "--port=80", "--target-port=8080"]);
     let port = namespace.kubectl(&["get", "service", "echo", "--output=jsonpath={.spec.ports[0].nodePort}"]);
@@ -47,7 +30,7 @@ async fn a_pod_answers_at_the_port_of_its_node() {
 async fn a_port_below_1024_needs_a_right() {
     let namespace = Namespace::create("rights");
     let bare = "{runAsUser: 65532, runAsNonRoot: true, capabilities: {drop: [ALL]}}";
-    namespace.apply(&echo_deployment("['80']", bare));
+    namespace.apply(&echo_deployment(&format!("args: ['80'], securityContext: {bare}")));
     wait::until("the echo server says that it may not", async || {
         let log = run("kubectl", &["--namespace", namespace.name(), "logs", "deployment/echo", "--previous"], "");
         String::from_utf8_lossy(&log.stdout).contains("bind: permission denied").then_some(())

@@ -9,7 +9,7 @@ use tests::certificate::Certificate;
 use tests::client::tls_stream;
 use tests::manifests::{ingress, service, tls};
 use tests::raw::{RawUpstream, read_head};
-use tests::upstream::acceptor;
+use tests::upstream::{acceptor, refusing_address};
 use tests::{Gateway, Manifests, Upstream, wait};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -208,6 +208,19 @@ async fn a_tunnel_stays_open_however_early_its_server_agrees() {
             stream.read_exact(&mut word).await.unwrap();
             assert_eq!(&word, b"word");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_opens_where_another_endpoint_refuses() {
+    let upstream = Echo::start().await;
+    let manifests = manifests(upstream.server.address());
+    manifests.write("a.yaml", &service("b", &[refusing_address().await, upstream.server.address()]));
+    manifests.write("ingress.yaml", &ingress("a", "a.test", &[], &[("/", "b")]));
+    let gateway = Gateway::start(&manifests, &[]).await;
+    for _ in 0..4 {
+        let mut socket = connect(&gateway, false).await;
+        echo(&mut socket, Message::text("hello")).await;
     }
 }
 
