@@ -1,3 +1,5 @@
+//! Every annotation that ingress-nginx has, and what becomes of it.
+
 mod rows;
 
 use self::rows::{DENIES, DENIES_WHEN_EMPTY, DONE, INVISIBLE, Restricts, SPACED, TRIMMED, WARNS, Works};
