@@ -3,8 +3,10 @@
 //! Nothing here changes anything, and nobody is trusted: whoever reaches the pod may ask. What is read is limited in size,
 //! in number and in time, and an answer tells nothing about Secrets.
 
+mod authority;
 mod certificate;
 mod judgement;
+mod keeper;
 mod review;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use self::certificate::{CertificateFileError, CertificateFiles};
 pub use self::judgement::Judgement;
 pub(crate) use self::judgement::judge;
+pub use self::keeper::{Custody, OwnCertificate};
 use self::review::Review;
 use crate::sync::SyncRequest;
 

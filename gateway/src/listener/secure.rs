@@ -31,8 +31,8 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may live. An API server makes another one.
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// The certificate of the moment.
-pub type CertificateSource = Arc<dyn Fn() -> Arc<Certificate> + Send + Sync>;
+/// The certificate of the moment. While there is none, handshakes fail.
+pub type CertificateSource = Arc<dyn Fn() -> Option<Arc<Certificate>> + Send + Sync>;
 
 /// An endpoint with TLS.
 pub struct SecureEndpoint {
@@ -94,7 +94,7 @@ struct Resolver(CertificateSource);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&(self.0)().key))
+        (self.0)().map(|certificate| Arc::clone(&certificate.key))
     }
 }
 

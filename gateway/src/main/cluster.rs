@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgAction, Args};
-use controller_sync::admission::{self, CertificateFiles};
+use controller_sync::admission::{self, CertificateFiles, Custody, OwnCertificate};
 use controller_sync::metrics;
-use controller_sync::source::kube::{KubeSource, Selection, connect};
+use controller_sync::source::kube::{Client, KubeSource, Selection, connect};
 use controller_sync::status::{Address, Board, Election, Publish, Statuses, StatusesHandle};
 use controller_sync::sync::SyncRequest;
-use gateway::SecureEndpoint;
+use gateway::{CertificateSource, SecureEndpoint};
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -77,30 +77,64 @@ pub(crate) struct ClusterFlags {
 pub(crate) struct WebhookFlags {
     /// Address of the webhook that judges Ingresses before they are written, such as :8443
     #[arg(long, value_name = "ADDR", env = "PENSTOCK_VALIDATING_WEBHOOK", conflicts_with = "manifests",
-          value_parser = values::listen_address,
-          requires_all = ["validating_webhook_certificate", "validating_webhook_key"])]
+          value_parser = values::listen_address, requires = "credentials")]
     pub(crate) validating_webhook: Option<SocketAddr>,
     /// File with its certificate, followed as it changes
-    #[arg(long, value_name = "FILE", env = "PENSTOCK_VALIDATING_WEBHOOK_CERTIFICATE", requires = "validating_webhook")]
+    #[arg(long, value_name = "FILE", env = "PENSTOCK_VALIDATING_WEBHOOK_CERTIFICATE", group = "credentials",
+          requires_all = ["validating_webhook", "validating_webhook_key"])]
     pub(crate) validating_webhook_certificate: Option<PathBuf>,
     /// File with the key of its certificate
-    #[arg(long, value_name = "FILE", env = "PENSTOCK_VALIDATING_WEBHOOK_KEY", requires = "validating_webhook")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PENSTOCK_VALIDATING_WEBHOOK_KEY",
+        requires = "validating_webhook_certificate"
+    )]
     pub(crate) validating_webhook_key: Option<PathBuf>,
+    /// Secret of the gateway's own namespace that it keeps a certificate of its own making in, in place of those files
+    #[arg(long, value_name = "NAME", env = "PENSTOCK_VALIDATING_WEBHOOK_SECRET", group = "credentials",
+          requires_all = ["validating_webhook", "validating_webhook_configuration"])]
+    pub(crate) validating_webhook_secret: Option<String>,
+    /// ValidatingWebhookConfiguration that is told to rely on that certificate
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PENSTOCK_VALIDATING_WEBHOOK_CONFIGURATION",
+        requires = "validating_webhook_secret"
+    )]
+    pub(crate) validating_webhook_configuration: Option<String>,
 }
 
 impl WebhookFlags {
-    /// The webhook that the flags ask for.
-    pub(crate) fn endpoint(&self, requests: mpsc::Sender<SyncRequest>) -> anyhow::Result<Option<SecureEndpoint>> {
-        let Self { validating_webhook, validating_webhook_certificate, validating_webhook_key } = self;
-        let (Some(address), Some(chain), Some(key)) =
-            (*validating_webhook, validating_webhook_certificate, validating_webhook_key)
-        else {
-            return Ok(None);
-        };
-        let files = CertificateFiles::open(chain, key).context("certificate of the webhook")?;
-        let certificate = Arc::new(move || files.current());
+    /// The webhook that the flags ask for, on a cluster that is reached by `client`.
+    pub(crate) fn endpoint(
+        &self,
+        requests: mpsc::Sender<SyncRequest>,
+        client: &Client,
+        control: &Runtime,
+    ) -> anyhow::Result<Option<SecureEndpoint>> {
+        let Some(address) = self.validating_webhook else { return Ok(None) };
+        let certificate: CertificateSource =
+            if let (Some(chain), Some(key)) = (&self.validating_webhook_certificate, &self.validating_webhook_key) {
+                let files = CertificateFiles::open(chain, key).context("certificate of the webhook")?;
+                Arc::new(move || Some(files.current()))
+            } else {
+                let custody = Custody {
+                    namespace: own_namespace(client),
+                    secret: self.validating_webhook_secret.clone().unwrap_or_default(),
+                    configuration: self.validating_webhook_configuration.clone().unwrap_or_default(),
+                };
+                let own = Arc::new(OwnCertificate::new(client.clone(), custody));
+                control.spawn(Arc::clone(&own).keep());
+                Arc::new(move || own.current())
+            };
         Ok(Some(SecureEndpoint { address, router: admission::webhook(requests), certificate }))
     }
+}
+
+/// The namespace of the gateway itself.
+fn own_namespace(client: &Client) -> String {
+    std::env::var("POD_NAMESPACE").unwrap_or_else(|_| client.default_namespace().to_owned())
 }
 
 /// What is started for a cluster, as far as others need it.
@@ -117,11 +151,21 @@ impl ClusterFlags {
         Config { source: Source::Cluster, class, ..config }
     }
 
+    /// How the API server is asked. It need not be there yet.
+    pub(crate) fn connect(&self, control: &Runtime) -> anyhow::Result<Client> {
+        Ok(control.block_on(connect(self.kubeconfig.as_deref()))?)
+    }
+
     /// Prepares the source and starts to write back, as soon as there is something to write.
-    pub(crate) fn start(&self, config: Config, control: &Runtime, registry: &Registry) -> anyhow::Result<Cluster> {
-        let client = control.block_on(connect(self.kubeconfig.as_deref()))?;
+    pub(crate) fn start(
+        &self,
+        client: Client,
+        config: Config,
+        control: &Runtime,
+        registry: &Registry,
+    ) -> anyhow::Result<Cluster> {
         let board = Arc::new(Board::new(self.publish_service.as_ref()));
-        let election = self.election(client.default_namespace());
+        let election = self.election(own_namespace(&client));
         let gauge = metrics::leadership(registry, &election.name).context("metrics")?;
         let statuses = Statuses {
             client: client.clone(),
@@ -151,11 +195,11 @@ impl ClusterFlags {
         }
     }
 
-    fn election(&self, namespace: &str) -> Election {
+    fn election(&self, namespace: String) -> Election {
         let pod = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
         let pod = pod.as_deref().unwrap_or("penstock");
         Election {
-            namespace: std::env::var("POD_NAMESPACE").unwrap_or_else(|_| namespace.to_owned()),
+            namespace,
             name: self.election_id.clone(),
             // In a hand-over, two processes of one pod are candidates.
             identity: format!("{pod}_{:08x}", fastrand::u32(..)),

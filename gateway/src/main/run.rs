@@ -64,8 +64,11 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let is_cluster = flags.manifests.is_empty();
     let config = manifests::config(&flags.meaning, &flags.http, &flags.https, &own_addresses(flags));
     let config = if is_cluster { flags.cluster.config(config) } else { config };
+    let client = is_cluster.then(|| flags.cluster.connect(&control)).transpose()?;
     let live = Arc::new(LiveRouting::new());
     let (requests, asked) = mpsc::channel(4);
+    let endpoint = |client| flags.cluster.webhook.endpoint(requests.clone(), client, &control);
+    let webhook = client.as_ref().map(endpoint).transpose()?.flatten();
     let server = Server::start(
         ServerConfig {
             threads: threads(flags.threads),
@@ -73,7 +76,7 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
             admin: flags.admin,
             identity: identity(&flags.meaning.controller_class),
             access_log: flags.access_log.format().map(access_log).transpose()?,
-            webhook: flags.cluster.webhook.endpoint(requests.clone())?,
+            webhook,
         },
         Arc::clone(&live),
         control.handle(),
@@ -84,8 +87,8 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let mut sync = Sync::new(config.clone(), live, metrics, server.on_published());
     let (sender, events) = mpsc::channel(EVENT_QUEUE);
     let mut statuses = None;
-    if is_cluster {
-        let cluster = flags.cluster.start(config, &control, server.metrics().registry())?;
+    if let Some(client) = client {
+        let cluster = flags.cluster.start(client, config, &control, server.metrics().registry())?;
         sync = sync.with_board(cluster.board);
         statuses = Some(cluster.statuses);
         control.spawn(cluster.source.run(sender));
@@ -109,6 +112,8 @@ fn own_addresses(flags: &RunFlags) -> Vec<SocketAddr> {
 fn shared_address(flags: &RunFlags) -> Option<SocketAddr> {
     let mut addresses: Vec<SocketAddr> =
         flags.http.iter().chain(&flags.https).copied().chain(own_addresses(flags)).collect();
+    // Port 0 is another one each time.
+    addresses.retain(|address| address.port() != 0);
     addresses.sort_unstable();
     addresses.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first().copied())
 }

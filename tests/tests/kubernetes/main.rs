@@ -9,6 +9,7 @@ mod classes;
 mod events;
 mod many;
 mod namespaces;
+mod own_certificate;
 mod policy;
 mod rights;
 mod secrets;

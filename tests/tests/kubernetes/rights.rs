@@ -14,7 +14,9 @@ use crate::of_class;
 type Right = (&'static str, String, String, String);
 
 /// With these, the chart gives all the rights that it can give.
-const VALUES: [&str; 4] = [
+const VALUES: [&str; 6] = [
+    "controller.admissionWebhooks.enabled=true",
+    "controller.admissionWebhooks.namespaceSelector.matchLabels.judged=never",
     "controller.publishService.enabled=false",
     "controller.scope.enabled=true",
     "controller.scope.namespaceSelector=team=a",
@@ -50,7 +52,8 @@ fn needed(request: &Value) -> Option<Right> {
         subresource => format!("{}/{subresource}", text("resource")),
     };
     // What the gateway has in its own namespace only.
-    let role = if matches!(resource.as_str(), "leases" | "pods") { "Role" } else { "ClusterRole" };
+    let is_own = matches!(resource.as_str(), "leases" | "pods") || text("name") == "penstock-controller-admission";
+    let role = if is_own { "Role" } else { "ClusterRole" };
     Some((role, text("apiGroup"), resource, request["verb"].as_str()?.to_owned()))
 }
 
@@ -81,8 +84,10 @@ async fn start(cluster: &Cluster) -> Gateway {
     let arguments = texts(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
     let arguments: Vec<String> =
         arguments.iter().skip(1).map(|argument| argument.replace("$(POD_NAMESPACE)", "default")).collect();
-    let is_ours = |argument: &&str| !["--http=", "--https=", "--status="].iter().any(|flag| argument.starts_with(flag));
-    let flags: Vec<&str> = arguments.iter().map(String::as_str).filter(is_ours).collect();
+    let ours = ["--http=", "--https=", "--status=", "--validating-webhook="];
+    let is_theirs = |argument: &&str| !ours.iter().any(|flag| argument.starts_with(flag));
+    let theirs = arguments.iter().map(String::as_str).filter(is_theirs);
+    let flags: Vec<&str> = theirs.chain(["--validating-webhook=127.0.0.1:0"]).collect();
     let environment = [("POD_NAME", "pod"), ("POD_NAMESPACE", "default")];
     let kubeconfig = cluster.kubeconfig_of(ACCOUNT, cluster.address());
     let gateway = Gateway::spawn_on_with_environment(&environment, &kubeconfig, &flags);
@@ -94,7 +99,9 @@ async fn start(cluster: &Cluster) -> Gateway {
 async fn the_gateway_needs_every_right_of_the_chart_and_no_other() {
     // An API server that streams no lists: with one that does, a watch is a list too.
     let cluster = Cluster::start_with(&["--feature-gates=WatchList=false"]).await;
-    cluster.apply("default", &cluster.chart(&["rbac", "ingressclasses", "configmaps", "controller"], &VALUES)).await;
+    cluster
+        .apply("default", &cluster.chart(&["rbac", "ingressclasses", "configmaps", "controller", "admission"], &VALUES))
+        .await;
     cluster.patch("Namespace", "", "default", &json!({"metadata": {"labels": {"team": "a"}}})).await;
     create_pod(&cluster).await;
     let granted = granted(&cluster).await;

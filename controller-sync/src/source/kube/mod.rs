@@ -14,13 +14,14 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::Client;
+pub use kube::Client;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use translate::Config;
 use translate::resources::{Kind, NamespacedName, ObjectKey};
 
+pub(crate) use self::backoff::Backoff;
 pub use self::connect::{ConnectError, connect};
 use self::demand::Demand;
 use self::desk::{Desk, Fetched, Message, Outcome};

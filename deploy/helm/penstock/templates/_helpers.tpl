@@ -24,6 +24,22 @@
 {{- printf "%s-%s" (include "penstock.controller.fullname" .) .Values.controller.admissionWebhooks.name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* The ValidatingWebhookConfiguration, of which all namespaces see the name. */}}
+{{- define "penstock.admission.configuration" -}}
+{{- printf "%s-%s" (include "penstock.namespace" .) (include "penstock.admission.fullname" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Whether the gateways make the certificate of the webhook: "true" or nothing. */}}
+{{- define "penstock.admission.ownCertificate" -}}
+{{- $webhooks := .Values.controller.admissionWebhooks }}
+{{- if and $webhooks.enabled (not $webhooks.certManager.enabled) (not $webhooks.secretName) }}true{{ end }}
+{{- end }}
+
+{{/* Whether its certificate is mounted: "true" or nothing. */}}
+{{- define "penstock.admission.mounted" -}}
+{{- if and .Values.controller.admissionWebhooks.enabled (not (include "penstock.admission.ownCertificate" .)) }}true{{ end }}
+{{- end }}
+
 {{/* The Secret with the certificate of the webhook. */}}
 {{- define "penstock.admission.secretName" -}}
 {{- default (include "penstock.admission.fullname" .) .Values.controller.admissionWebhooks.secretName }}

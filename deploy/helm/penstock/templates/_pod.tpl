@@ -94,9 +94,10 @@ spec:
     {{- with $controller.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- if or $controller.handover.enabled $controller.admissionWebhooks.enabled $controller.extraVolumes }}
+  {{- $mountsAdmission := include "penstock.admission.mounted" . }}
+  {{- if or $controller.handover.enabled $mountsAdmission $controller.extraVolumes }}
   volumes:
-    {{- if $controller.admissionWebhooks.enabled }}
+    {{- if $mountsAdmission }}
     - name: admission
       secret:
         secretName: {{ include "penstock.admission.secretName" . }}
@@ -187,9 +188,10 @@ lifecycle:
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if or $controller.handover.enabled $controller.admissionWebhooks.enabled $controller.extraVolumeMounts }}
+{{- $mountsAdmission := include "penstock.admission.mounted" . }}
+{{- if or $controller.handover.enabled $mountsAdmission $controller.extraVolumeMounts }}
 volumeMounts:
-  {{- if $controller.admissionWebhooks.enabled }}
+  {{- if $mountsAdmission }}
   - name: admission
     mountPath: /admission
     readOnly: true
@@ -285,8 +287,13 @@ seccompProfile:
 {{- end }}
 {{- if $controller.admissionWebhooks.enabled }}
 - --validating-webhook=0.0.0.0:{{ $controller.admissionWebhooks.port }}
+{{- if include "penstock.admission.mounted" . }}
 - --validating-webhook-certificate=/admission/tls.crt
 - --validating-webhook-key=/admission/tls.key
+{{- else }}
+- --validating-webhook-secret={{ include "penstock.admission.secretName" . }}
+- --validating-webhook-configuration={{ include "penstock.admission.configuration" . }}
+{{- end }}
 {{- end }}
 {{- range $flag, $value := $controller.extraArgs }}
 - {{ if or (kindIs "invalid" $value) (eq (toString $value) "") }}{{ printf "--%s" $flag | quote }}{{ else }}{{ printf "--%s=%s" $flag (toString $value) | quote }}{{ end }}
