@@ -1,0 +1,297 @@
+//! The walk-throughs of the four seed documents, as their readers type them: kubectl, the documents' own manifests, a
+//! Kubernetes that is newer than they are. Images that a closed network cannot pull are the echo server's.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use tests::certificate::Certificate;
+use tests::node::{ECHO_IMAGE, NODE, Namespace, kubectl, run, succeeded};
+use tests::release::Release;
+use tests::{Answer, Client, gateway, wait};
+use tokio::sync::Mutex;
+
+/// What a load balancer of a cloud, or MetalLB, gives the gateway's Service in the fourth document.
+const EXTERNAL: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 0));
+
+/// Held by each walk-through: all of them have the class `nginx`.
+static CLASS_IS_MINE: Mutex<()> = Mutex::const_new(());
+
+/// A reader with a namespace, and a gateway that serves it and is the cluster's default class.
+struct Reader {
+    release: Release,
+    namespace: Namespace,
+}
+
+impl Reader {
+    fn new(values: &[&str]) -> Self {
+        let namespace = Namespace::create("reader");
+        let scope = format!("controller.scope.enabled=true,controller.scope.namespace={}", namespace.name());
+        let class = "controller.ingressClassResource.name=nginx,controller.ingressClass=nginx,\
+                     controller.ingressClassResource.default=true";
+        let release = Release::install("walk", &[], &[&[class, &scope], values].concat());
+        Self { release, namespace }
+    }
+
+    /// `kubectl create deployment`, of echo servers that listen where the image of the document does.
+    fn deployment(&self, name: &str, port: &str) {
+        let image = format!("--image={ECHO_IMAGE}");
+        self.namespace.kubectl(&["create", "deployment", name, &image, &format!("--port={port}"), "--", "/echo", port]);
+        self.namespace.kubectl(&["expose", "deployment", name, &format!("--port={port}")]);
+    }
+
+    /// Applies what a document has.
+    fn apply(&self, file: &str) {
+        self.namespace.apply(&seed(file));
+    }
+
+    /// Applies what a document has, which this API server refuses as it is, in the form of today.
+    fn apply_translated(&self, file: &str) {
+        let arguments = ["--namespace", self.namespace.name(), "apply", "--filename=-"];
+        let refused = run("kubectl", &arguments, &seed(file));
+        assert!(!refused.status.success(), "{file} needs no translation");
+        self.namespace.apply(&translated(file));
+    }
+
+    fn pods(&self, selector: &str) -> BTreeSet<String> {
+        let path = "--output=jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}";
+        self.namespace.kubectl(&["get", "pods", "--selector", selector, path]).lines().map(str::to_owned).collect()
+    }
+
+    fn rolled_out(&self, deployment: &str) {
+        self.namespace.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), "--timeout=60s"]);
+    }
+
+    /// Waits until what `kubectl describe` says of an Ingress has a text.
+    async fn until_described(&self, ingress: &str, text: &str) {
+        wait::until(&format!("{text:?} is described"), async || {
+            self.namespace.kubectl(&["describe", "ingress", ingress]).contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until `kubectl get ingress` shows an address, and gives the columns of that line.
+    async fn shown(&self, ingress: &str) -> Vec<String> {
+        wait::until("an address is shown", async || {
+            let line = self.namespace.kubectl(&["get", "ingress", ingress, "--no-headers"]);
+            let columns: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            // Without an address it is one less: name, class, hosts, address, ports, age.
+            (columns.len() == 6).then_some(columns)
+        })
+        .await
+    }
+
+    async fn end(self) {
+        let Self { release, namespace } = self;
+        drop(namespace);
+        release.uninstall().await;
+    }
+}
+
+/// The text of a manifest, for the reader's own namespace.
+fn seed(file: &str) -> String {
+    let path = format!("{}/tests/seeds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap().replace("  namespace: default\n", "")
+}
+
+/// What `gateway translate --to networking.k8s.io/v1` makes of it.
+fn translated(file: &str) -> String {
+    let path = format!("{}/tests/seeds/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let arguments = ["translate", "--to", "networking.k8s.io/v1", &path];
+    let output = Command::new(gateway::binary()).args(arguments).output().unwrap();
+    succeeded("gateway", &arguments, &output).replace("  namespace: default\n", "")
+}
+
+async fn get(address: SocketAddr, host: &str, target: &str) -> Option<Answer> {
+    let mut client = Client::try_http1(address).await.ok()?;
+    let request = client.request("GET", host, target, &[], "");
+    client.try_send(request).await.ok()
+}
+
+/// Waits for a 200, and gives the name of the pod that answered.
+async fn served(address: SocketAddr, host: &str, target: &str) -> String {
+    let answer = wait::until(&format!("http://{host}{target} is served"), async || {
+        get(address, host, target).await.filter(|answer| answer.status == 200)
+    })
+    .await;
+    assert_eq!(answer.seen().target, target);
+    answer.upstream()
+}
+
+async fn assert_not_found(address: SocketAddr, host: &str, target: &str) {
+    // A port of a node that is new leads somewhere only when kube-proxy knows it.
+    let answer = wait::until("an answer", async || get(address, host, target).await).await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (404, "default backend - 404"), "{host}{target}");
+}
+
+// "curl http://<node-ip>:30080/ - Expected response: default backend - 404", three replicas behind one host, HTTPS by a
+// Secret made from files.
+#[tokio::test]
+async fn an_application_and_tomcat_behind_node_ports_with_manifests_of_old_versions() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&[]);
+    let (http, https) = (reader.release.node_port("http"), reader.release.node_port("https"));
+    assert_not_found(http, &NODE.to_string(), "/").await;
+
+    reader.namespace.apply(&seed("003/demo-app").replace("ikubernetes/myapp:v2", ECHO_IMAGE));
+    reader.rolled_out("demo-app-deploy");
+    reader.apply_translated("003/demo-ingress");
+    // As curl asks behind a port of the node.
+    let host = format!("demo.example.com:{}", http.port());
+    served(http, &host, "/").await;
+    let pods = reader.pods("app=demo");
+    assert_eq!(pods.len(), 3);
+    let mut answered = BTreeSet::new();
+    for _ in 0..3 * 4 {
+        answered.insert(served(http, &host, "/hostname.html").await);
+    }
+    assert_eq!(answered, pods);
+    assert_eq!(reader.shown("demo-ingress").await[..3], ["demo-ingress", "<none>", "demo.example.com"]);
+    reader.until_described("demo-ingress", "Scheduled for sync").await;
+
+    let tomcat = format!("{ECHO_IMAGE}\n        args: ['8080', '8009']");
+    reader.namespace.apply(&seed("003/webapp").replace("tomcat:8.5.32-jre8-alpine", &tomcat));
+    reader.rolled_out("webapp-deploy");
+    let files = tempfile::tempdir().unwrap();
+    let certificate = Certificate::self_signed(&["webapp.example.com"]);
+    let written = [("server.crt", certificate.certificate), ("server.key", certificate.key)].map(|(name, text)| {
+        std::fs::write(files.path().join(name), text).unwrap();
+        files.path().join(name).display().to_string()
+    });
+    let [chain, key] = [format!("--cert={}", written[0]), format!("--key={}", written[1])];
+    reader.namespace.kubectl(&["create", "secret", "tls", "webapp-tls-secret", &chain, &key]);
+    reader.apply_translated("003/webapp-ingress-tls");
+    let host = format!("webapp.example.com:{}", http.port());
+    let redirect = wait::until("HTTP is sent to HTTPS", async || {
+        get(http, &host, "/docs?a=b").await.filter(|answer| answer.status == 308)
+    })
+    .await;
+    assert_eq!(redirect.header("location"), Some("https://webapp.example.com/docs?a=b"));
+    let mut client = Client::https1(https, Some("webapp.example.com")).await;
+    assert_eq!(client.common_name(), "webapp.example.com");
+    let answer = client.get(&format!("webapp.example.com:{}", https.port()), "/", &[]).await;
+    assert!(reader.pods("app=webapp").contains(&answer.upstream()));
+    reader.end().await;
+}
+
+// A redirect within a host is one to where its client can go on.
+#[tokio::test]
+async fn a_client_behind_a_node_port_stays_there_when_it_is_redirected() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&[]);
+    let http = reader.release.node_port("http");
+    reader.deployment("web", "8080");
+    reader.rolled_out("web");
+    reader.namespace.kubectl(&["create", "ingress", "web", "--rule=web.test/*=web:8080"]);
+    let annotation = "nginx.ingress.kubernetes.io/app-root=/app";
+    reader.namespace.kubectl(&["annotate", "ingress", "web", annotation]);
+    let host = format!("web.test:{}", http.port());
+    let redirect = wait::until("the root is elsewhere", async || {
+        get(http, &host, "/").await.filter(|answer| answer.status == 302)
+    })
+    .await;
+    assert_eq!(redirect.header("location"), Some(format!("http://{host}/app").as_str()));
+    served(http, &host, "/app").await;
+    reader.end().await;
+}
+
+// "kubectl edit ing test": a host more, and another path for the one that was there.
+#[tokio::test]
+async fn an_ingress_that_is_edited_in_place_has_its_new_host_live() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&[]);
+    let http = reader.release.node_port("http");
+    for service in ["s1", "s2"] {
+        reader.namespace.kubectl(&["create", "deployment", service, &format!("--image={ECHO_IMAGE}")]);
+        reader.namespace.kubectl(&["expose", "deployment", service, "--port=80"]);
+        reader.rolled_out(service);
+    }
+    reader.apply_translated("002/virtual-hosts");
+    assert!(served(http, "foo.bar.com", "/any").await.starts_with("s1-"));
+    assert!(served(http, "bar.foo.com", "/").await.starts_with("s2-"));
+    assert_not_found(http, "bar.baz.com", "/foo").await;
+
+    // What the editor of the document shows, in today's words.
+    let rule = |host: &str, service: &str| {
+        format!(
+            "{{\"host\": \"{host}\", \"http\": {{\"paths\": [{{\"path\": \"/foo\", \"pathType\": \"Prefix\", \
+             \"backend\": {{\"service\": {{\"name\": \"{service}\", \"port\": {{\"number\": 80}}}}}}}}]}}}}"
+        )
+    };
+    let edited = format!("{{\"spec\": {{\"rules\": [{}, {}]}}}}", rule("foo.bar.com", "s1"), rule("bar.baz.com", "s2"));
+    reader.namespace.kubectl(&["patch", "ingress", "test", "--type=merge", "--patch", &edited]);
+    assert!(served(http, "bar.baz.com", "/foo").await.starts_with("s2-"));
+    assert!(served(http, "foo.bar.com", "/foo").await.starts_with("s1-"));
+    assert_not_found(http, "foo.bar.com", "/any").await;
+    assert_not_found(http, "bar.foo.com", "/").await;
+    reader.end().await;
+}
+
+// The lab: prod and dev, by path and by host, at the address of a load balancer.
+#[tokio::test]
+async fn prod_and_dev_are_told_apart_by_path_and_by_host_at_the_address_that_is_shown() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&["controller.service.type=LoadBalancer"]);
+    let service = format!("{}-penstock-controller", reader.release.name());
+    let status = format!("{{\"status\": {{\"loadBalancer\": {{\"ingress\": [{{\"ip\": \"{EXTERNAL}\"}}]}}}}}}");
+    let patch = ["patch", "service", &service, "--subresource=status", "--type=merge", "--patch", &status];
+    reader.release.namespace.kubectl(&patch);
+    for name in ["prod", "dev"] {
+        reader.deployment(name, "8080");
+        reader.rolled_out(name);
+    }
+    let create = |name: &str, rules: [&str; 2]| {
+        reader.namespace.kubectl(&["create", "ingress", name, "--class=nginx", "--rule", rules[0], "--rule", rules[1]]);
+    };
+    create("tkng-1", ["/prod*=prod:8080", "/dev*=dev:8080"]);
+    create("tkng-2", ["prod/*=prod:8080", "dev/*=dev:8080"]);
+    let address = EXTERNAL.to_string();
+    assert_eq!(reader.shown("tkng-1").await[..5], ["tkng-1", "nginx", "*", address.as_str(), "80"]);
+    assert_eq!(reader.shown("tkng-2").await[..5], ["tkng-2", "nginx", "prod,dev", address.as_str(), "80"]);
+    let front = SocketAddr::new(EXTERNAL, 80);
+    for name in ["prod", "dev"] {
+        let pods = reader.pods(&format!("app={name}"));
+        assert!(pods.contains(&served(front, &address, &format!("/{name}")).await));
+        assert!(pods.contains(&served(front, name, "/").await));
+    }
+    assert_not_found(front, &address, "/").await;
+    for ingress in ["tkng-1", "tkng-2"] {
+        reader.until_described(ingress, "Scheduled for sync").await;
+    }
+    reader.end().await;
+}
+
+// From the default backend over paths and a host to two hosts, as the first document grows its example, and its Service
+// in each of its three types.
+#[tokio::test]
+async fn one_service_behind_ever_more_rules() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&[]);
+    let http = reader.release.node_port("http");
+    reader.namespace.kubectl(&["create", "deployment", "httpbin", &format!("--image={ECHO_IMAGE}")]);
+    reader.rolled_out("httpbin");
+    for service in ["001/node-port-service", "001/load-balancer-service", "001/cluster-ip-service"] {
+        reader.apply(service);
+    }
+    assert!(served(http, "any.test", "/any").await.starts_with("httpbin-"));
+    reader.apply("001/simple-ingress");
+    assert!(served(http, "any.test", "/other").await.starts_with("httpbin-"));
+    reader.apply("001/multiple-routing-rules");
+    served(http, "any.test", "/get").await;
+    reader.namespace.kubectl(&["delete", "ingress", "httpbin"]);
+    wait::until("its rules are gone", async || {
+        get(http, "any.test", "/get").await.filter(|answer| answer.status == 404)
+    })
+    .await;
+    reader.apply_translated("001/domain");
+    served(http, "httpbin.enroutedemo.com", "/post").await;
+    reader.apply_translated("001/name-based-virtual-hosts");
+    served(http, "primary.httpbin.enroutedemo.com", "/get").await;
+    served(http, "replica.httpbin.enroutedemo.com", "/post").await;
+    assert_not_found(http, "any.test", "/get").await;
+    // The document's last word: what the gateway serves is what anybody may ask the API server for.
+    assert!(kubectl(&["get", "ingressclass", "nginx", "--output=jsonpath={.spec.controller}"]).starts_with("tests/"));
+    reader.end().await;
+}
