@@ -10,6 +10,8 @@ use super::document::{Document, documents};
 
 /// How many merge keys (`<<`) are followed for one field.
 const MAX_MERGES: usize = 16;
+/// The key whose value is merged.
+const MERGE: &str = "<<";
 
 /// A file whose fields can be located. A document is parsed once, when something in it is asked for.
 pub struct Positions<'a> {
@@ -67,16 +69,40 @@ impl<'a> Positions<'a> {
         if item.is_none() && field.is_empty() {
             return line;
         }
+        let Some((document, tree)) = self.tree_at(line) else { return line };
+        document.line_of_file(tree.find(&within(item, field)).line)
+    }
+
+    /// The keys and values of a mapping, each with the line of the key, in the order of the file; those that it merges
+    /// come after its own. What is no text is left out. None when the field is no mapping or is not there.
+    #[must_use]
+    pub fn entries_of(&self, line: usize, item: Option<usize>, field: &str) -> Vec<Entry> {
+        let Some((document, tree)) = self.tree_at(line) else { return Vec::new() };
+        let field = within(item, field);
+        let found = tree.find(&field);
+        let mut entries = Vec::new();
+        if found.rest.is_empty() {
+            tree.collect(found.node, MAX_MERGES, &mut entries);
+        }
+        for entry in &mut entries {
+            entry.line = document.line_of_file(entry.line);
+        }
+        entries
+    }
+
+    fn tree_at(&self, line: usize) -> Option<(&Document<'a>, &Tree<'a>)> {
         let n_before = self.documents.partition_point(|(document, _)| document.line <= line);
-        let Some((document, tree)) = n_before.checked_sub(1).and_then(|index| self.documents.get(index)) else {
-            return line;
-        };
+        let (document, tree) = self.documents.get(n_before.checked_sub(1)?)?;
         let tree = tree.get_or_init(|| document.text().ok().and_then(Tree::parse));
-        let Some(tree) = tree else { return line };
-        document.line_of_file(match item {
-            None => tree.find(field),
-            Some(item) => tree.find(&format!("items[{item}].{field}")),
-        })
+        Some((document, tree.as_ref()?))
+    }
+}
+
+/// A field of an item, from the document on.
+fn within(item: Option<usize>, field: &str) -> Cow<'_, str> {
+    match item {
+        None => Cow::Borrowed(field),
+        Some(item) => Cow::Owned(format!("items[{item}].{field}")),
     }
 }
 
@@ -144,21 +170,42 @@ impl<'a> Tree<'a> {
         Some(Self { nodes, root: root? })
     }
 
-    /// The line of the last node on the way along `field` that exists.
-    fn find(&self, field: &str) -> usize {
-        let mut rest = field;
-        let mut node = self.root;
-        let mut line = self.node(node).map_or(1, |node| node.line);
+    /// The last node on the way along `field` that exists, and what is left of the field.
+    fn find<'f>(&self, field: &'f str) -> Step<'f> {
+        let mut here = Step { node: self.root, line: self.node(self.root).map_or(1, |node| node.line), rest: field };
         loop {
-            rest = rest.strip_prefix('.').unwrap_or(rest);
-            let step = match self.node(node).map(|node| &node.content) {
-                Some(Content::Mapping(_)) => self.step_into_mapping(node, rest, MAX_MERGES),
-                Some(Content::Sequence(items)) => self.step_into_sequence(items, rest),
+            here.rest = here.rest.strip_prefix('.').unwrap_or(here.rest);
+            let step = match self.node(here.node).map(|node| &node.content) {
+                Some(Content::Mapping(_)) => self.step_into_mapping(here.node, here.rest, MAX_MERGES),
+                Some(Content::Sequence(items)) => self.step_into_sequence(items, here.rest),
                 Some(Content::Scalar(_)) | None => None,
             };
             // Nothing is left of the field, or the document ends before it.
-            let Some(step) = step.filter(|_| !rest.is_empty()) else { return line };
-            (node, line, rest) = (step.node, step.line, step.rest);
+            let Some(step) = step.filter(|_| !here.rest.is_empty()) else { return here };
+            here = step;
+        }
+    }
+
+    fn collect(&self, mapping: usize, merges: usize, entries: &mut Vec<Entry>) {
+        let Some(Content::Mapping(children)) = self.node(mapping).map(|node| &node.content) else { return };
+        let merged = children.iter().find(|(key, _)| self.text(*key) == Some(MERGE)).map(|(_, value)| *value);
+        for (key, value) in children {
+            let (Some(name), Some(text), Some(node)) = (self.text(*key), self.text(*value), self.node(*key)) else {
+                continue;
+            };
+            if name != MERGE && entries.iter().all(|known| known.key != name) {
+                entries.push(Entry { key: name.to_owned(), value: text.to_owned(), line: node.line });
+            }
+        }
+        let (Some(merged), Some(merges)) = (merged, merges.checked_sub(1)) else { return };
+        self.bases(&merged).iter().for_each(|base| self.collect(*base, merges, entries));
+    }
+
+    /// The mappings that a merge key names.
+    fn bases<'n>(&'n self, merged: &'n usize) -> &'n [usize] {
+        match self.node(*merged).map(|node| &node.content) {
+            Some(Content::Sequence(bases)) => bases,
+            _ => std::slice::from_ref(merged),
         }
     }
 
@@ -168,7 +215,8 @@ impl<'a> Tree<'a> {
         Some(Step { node, line: self.node(node)?.line, rest })
     }
 
-    /// A key may hold dots, as `tls.crt` does: the longest key that fits is meant.
+    /// A key may hold dots, as `tls.crt` does: the longest key that fits is meant. One in brackets may lack its prefix, as
+    /// `[auth-secret]` does.
     fn step_into_mapping<'f>(&self, mapping: usize, field: &'f str, merges: usize) -> Option<Step<'f>> {
         let Content::Mapping(entries) = &self.node(mapping)?.content else { return None };
         let texts = || entries.iter().filter_map(|(key, value)| Some((*key, *value, self.text(*key)?)));
@@ -180,13 +228,15 @@ impl<'a> Tree<'a> {
         if let Some((key, node, rest)) = fitting.min_by_key(|(_, _, rest)| rest.len()) {
             return Some(Step { node, line: self.node(key)?.line, rest });
         }
-        let merged = texts().find(|(_, _, text)| *text == "<<").map(|(_, value, _)| value)?;
-        let bases = match &self.node(merged)?.content {
-            Content::Sequence(bases) => bases.as_slice(),
-            Content::Mapping(_) | Content::Scalar(_) => std::slice::from_ref(&merged),
-        };
+        // What has found the annotation need not know by which prefix.
+        let named =
+            |key: &str| key.rsplit_once('/').is_some_and(|(_, name)| bracketed(field).is_some_and(|f| f.0 == name));
+        if let Some((key, node, _)) = texts().find(|(_, _, text)| named(text)) {
+            return Some(Step { node, line: self.node(key)?.line, rest: bracketed(field)?.1 });
+        }
+        let merged = texts().find(|(_, _, text)| *text == MERGE).map(|(_, value, _)| value)?;
         let merges = merges.checked_sub(1)?;
-        bases.iter().find_map(|base| self.step_into_mapping(*base, field, merges))
+        self.bases(&merged).iter().find_map(|base| self.step_into_mapping(*base, field, merges))
     }
 
     fn text(&self, node: usize) -> Option<&str> {
@@ -199,6 +249,17 @@ impl<'a> Tree<'a> {
     fn node(&self, node: usize) -> Option<&Node<'a>> {
         self.nodes.get(node)
     }
+}
+
+/// A key of a mapping, and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value, as it is written.
+    pub value: String,
+    /// The line of the key, from 1.
+    pub line: usize,
 }
 
 /// One step along a field.
@@ -277,6 +338,8 @@ spec:
         let rows = [
             ("metadata.namespace", 4),
             ("metadata.annotations[other]", 6),
+            ("metadata.annotations[ssl-redirect]", 7),
+            ("metadata.annotations[redirect]", 6),
             ("spec.defaultBackend.service", 10),
             ("spec.tls[7].hosts", 11),
             ("spec.rules[0].http.paths[1].pathType", 22),
@@ -321,6 +384,23 @@ spec:
     fn an_alias_leads_to_what_it_names() {
         let file = "base: &base\n  host: a\nrule: *base\nmerged:\n  <<: [*base]\n  path: /\n";
         check(file, 1, None, &[("rule.host", 2), ("rule", 3), ("merged.host", 2), ("merged.path", 6), ("merged.x", 4)]);
+    }
+
+    #[test]
+    fn the_entries_of_a_mapping_come_with_their_lines() {
+        let check = |file: &str, line: usize, item: Option<usize>, field: &str, expected: &[(&str, &str, usize)]| {
+            let entries = Positions::new(file.as_bytes()).entries_of(line, item, field);
+            let entries: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.as_str(), e.line)).collect();
+            assert_eq!(entries, expected, "{field}");
+        };
+        let redirect = ("nginx.ingress.kubernetes.io/ssl-redirect", "maybe", 7);
+        let snippet = ("nginx.ingress.kubernetes.io/configuration-snippet", "more_set_headers \"a: b\";\n", 8);
+        check(INGRESS, 2, None, "metadata.annotations", &[redirect, snippet]);
+        check(INGRESS, 2, None, "metadata.labels", &[]);
+        check(INGRESS, 2, None, "spec.rules", &[]);
+        let list = "base: &base\n  a: x\n  b: x\nitems:\n- spec:\n    b: own\n    <<: *base\n    c: {d: e}\n";
+        check(list, 1, Some(0), "spec", &[("b", "own", 6), ("a", "x", 2)]);
+        check("a: &a\n  <<: *a\n  b: c\n", 1, None, "a", &[("b", "c", 3)]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) fn translate(flags: &TranslateFlags) -> anyhow::Result<ExitCode> {
     // Whoever closed the pipe has seen enough.
     let _ = output.write_all(text.as_bytes());
     let mut code = ExitCode::SUCCESS;
-    for error in check::findings(&loaded).iter().filter(|finding| finding.is_error()) {
+    for error in check::errors(&loaded) {
         eprintln!("{error}");
         code = ExitCode::FAILURE;
     }

@@ -8,6 +8,7 @@ mod basic;
 mod canary;
 mod client_tls;
 mod cors;
+mod difference;
 mod errors;
 pub(crate) mod external;
 mod forwarding;
@@ -36,6 +37,7 @@ pub use basic::BasicAnnotations;
 pub use canary::CanaryAnnotations;
 pub use client_tls::ClientTlsAnnotations;
 pub use cors::CorsAnnotations;
+pub use difference::{DIFFERENCES, difference};
 pub use errors::ErrorAnnotations;
 pub(crate) use errors::statuses;
 pub use external::ExternalAnnotations;
@@ -49,7 +51,7 @@ pub use redirects::RedirectAnnotations;
 pub(crate) use redirects::www_twin;
 pub use sizes::SizeAnnotations;
 pub(crate) use sizes::{body_size, buffer_size};
-pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State};
+pub use table::{ANNOTATIONS, AnnotationRow, OWN_ANNOTATIONS, State, When};
 pub use upstream_tls::UpstreamTlsAnnotations;
 pub use value::{SecretName, ValueError};
 pub(crate) use value::{boolean, duration, is_url};
@@ -143,7 +145,7 @@ impl Annotations {
         problems: &mut Problems,
     ) -> Arc<Self> {
         let mut parsed = Self::default();
-        for (key, name, value) in own(annotations, prefixes) {
+        for (key, name, value) in recognized(annotations.into_iter().flatten(), prefixes) {
             let field = format!("metadata.annotations[{key}]");
             let Some(row) = table::find(name).or_else(|| table::find_own(key)) else {
                 let message = format_args!("annotation {key} is not known").to_string();
@@ -200,15 +202,15 @@ impl Annotations {
     }
 }
 
-/// The annotations under our prefixes, each name once: a value that says something wins, then the prefix that stands
-/// first, then the spelling of today.
-fn own<'a>(
-    annotations: Option<&'a BTreeMap<String, String>>,
+/// The annotations under our prefixes as key, name without prefix and value, each name once: a value that says something
+/// wins, then the prefix that stands first, then the spelling of today.
+pub fn recognized<'a>(
+    annotations: impl IntoIterator<Item = (&'a String, &'a String)>,
     prefixes: &[String],
 ) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
     let mut own: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
     let mut ranks: BTreeMap<&str, (bool, usize, bool)> = BTreeMap::new();
-    for (key, value) in annotations.into_iter().flatten() {
+    for (key, value) in annotations {
         let Some((prefix, name)) = key.split_once('/') else { continue };
         let Some(prefix) = prefixes.iter().position(|known| known == prefix) else { continue };
         let canonical = table::canonical(name);
