@@ -9,6 +9,7 @@ mod classes;
 mod events;
 mod many;
 mod namespaces;
+mod neighbours;
 mod own_certificate;
 mod policy;
 mod rights;

@@ -1,0 +1,127 @@
+//! What else lives in clusters: cert-manager, external-dns, Argo Rollouts, Flagger. The objects are those that they make.
+
+use serde_json::{Value, json};
+use tests::certificate::Certificate;
+use tests::manifests::{service, tls};
+use tests::{Gateway, wait};
+
+use crate::{Own, of_class};
+
+/// Waits until an upstream answers a path of a host with a 200.
+async fn served(gateway: &Gateway, url: &str, upstream: &str) {
+    gateway.wait_for(url, |answer| answer.status == 200 && answer.upstream() == upstream).await;
+}
+
+/// What an Ingress of a canary has to say of its weight.
+fn weight(percent: &str) -> Value {
+    json!({"metadata": {"annotations": {"nginx.ingress.kubernetes.io/canary-weight": percent}}})
+}
+
+// cert-manager.io/docs/configuration/acme/http01: an Ingress of its own for the time of the challenge, whose Service
+// listens on 8089.
+#[tokio::test]
+async fn a_challenge_of_cert_manager_is_answered_while_its_host_sends_everybody_to_https() {
+    let own = Own::new("challenge").await;
+    let web = own.cluster.upstream("web").await;
+    let solver = own.cluster.upstream("solver").await;
+    let secret = Certificate::self_signed(&["shop.challenge.test"]).secret("shop");
+    let shop = own.ingress("shop", "shop.challenge.test", "web") + &tls(&["shop.challenge.test"], "shop");
+    own.apply(&[service("web", &[web.address()]), secret, shop].concat()).await;
+    let gateway = own.start(&[]).await;
+    gateway.wait_for("http://shop.challenge.test/", |answer| answer.status == 308).await;
+
+    let endpoint = service("cm-acme-http-solver-7x2lq", &[solver.address()]).replace("port: 80\n", "port: 8089\n");
+    let path = "/.well-known/acme-challenge/LtPXJ4UKDzYJpuUqPHUQpw9oEiVhDn4kBDpzqzkxX4w";
+    let labels =
+        "    acme.cert-manager.io/http-domain: \"1184640953\"\n    acme.cert-manager.io/http01-solver: \"true\"\n";
+    let challenge = format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: cm-acme-http-solver-v9dkr\n  labels:\n\
+         {labels}  annotations:\n    nginx.ingress.kubernetes.io/whitelist-source-range: 0.0.0.0/0,::/0\nspec:\n  \
+         rules:\n  - host: shop.challenge.test\n    http:\n      paths:\n      - path: {path}\n        pathType: Exact\n        \
+         backend:\n          service:\n            name: cm-acme-http-solver-7x2lq\n            port:\n              \
+         number: 8089\n"
+    );
+    own.apply(&(endpoint + &of_class(&challenge, own.name))).await;
+    served(&gateway, &format!("http://shop.challenge.test{path}"), "solver").await;
+    let next = format!("http://shop.challenge.test{path}/more");
+    assert_ne!(gateway.get(&next).await.upstream(), "solver", "the path is exact");
+    // Nothing else of the host is open.
+    for target in ["/", "/.well-known/other"] {
+        assert_eq!(gateway.get(&format!("http://shop.challenge.test{target}")).await.status, 308, "{target}");
+    }
+    own.cluster.delete("Ingress", own.name, "cm-acme-http-solver-v9dkr").await;
+    let url = format!("http://shop.challenge.test{path}");
+    gateway.wait_for(&url, |answer| answer.upstream() != "solver").await;
+    assert_eq!(gateway.get("http://shop.challenge.test/").await.status, 308);
+}
+
+// It takes the hosts of the rules, and the addresses of the status, unless an annotation has another target.
+#[tokio::test]
+async fn external_dns_finds_the_address_of_every_host() {
+    let own = Own::new("names").await;
+    let annotations = "  annotations:\n    external-dns.alpha.kubernetes.io/hostname: more.names.test\n    \
+                       external-dns.alpha.kubernetes.io/ttl: \"60\"\nspec:\n";
+    let ingress = own.ingress("web", "web.names.test", "none");
+    // This one has none yet.
+    assert!(!ingress.contains("annotations:"));
+    own.apply(&ingress.replacen("spec:\n", annotations, 1)).await;
+    let _gateway = own.start(&["--publish-status-address=192.0.2.7"]).await;
+    let endpoints = async || {
+        let object = own.cluster.get("Ingress", own.name, "web").await;
+        let addresses = object["status"]["loadBalancer"]["ingress"].as_array()?.clone();
+        let host = object["spec"]["rules"][0]["host"].as_str()?.to_owned();
+        Some((host, addresses))
+    };
+    let found = wait::until("the host has an address", endpoints).await;
+    assert_eq!(found, ("web.names.test".to_owned(), vec![json!({"ip": "192.0.2.7"})]));
+}
+
+// argo-rollouts: the stable Ingress copied, with another Service and two annotations, for each step another weight.
+// Flagger: the same, and at the end `canary: "false"` with a weight of 0.
+#[tokio::test]
+async fn canaries_of_rollout_controllers_shift_traffic_step_by_step_and_back() {
+    let own = Own::new("rollout").await;
+    let (stable, canary) = (own.cluster.upstream("stable").await, own.cluster.upstream("canary").await);
+    let services = [service("stable", &[stable.address()]), service("canary", &[canary.address()])].concat();
+    own.apply(&(services + &own.ingress("web", "web.rollout.test", "stable"))).await;
+    let gateway = own.start(&[]).await;
+    let url = "http://web.rollout.test/";
+    served(&gateway, url, "stable").await;
+
+    let mut copy = own.cluster.get("Ingress", own.name, "web").await;
+    copy["metadata"] = json!({
+        "name": "rollout-web-canary",
+        "annotations": {
+            "nginx.ingress.kubernetes.io/canary": "true",
+            "nginx.ingress.kubernetes.io/canary-weight": "0",
+        },
+    });
+    copy["status"] = Value::Null;
+    copy["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("canary");
+    let collection = tests::cluster::collection("Ingress", own.name);
+    let reply = own.cluster.request("POST", &collection, &copy.to_string()).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+
+    let change = async |patch: &Value| own.cluster.patch("Ingress", own.name, "rollout-web-canary", patch).await;
+    // Each step is seen by what it alone lets happen.
+    for (percent, seen) in [("50", "canary"), ("100", "canary"), ("0", "stable"), ("100", "canary")] {
+        change(&weight(percent)).await;
+        served(&gateway, url, seen).await;
+    }
+    let share = async || {
+        let mut n_canaries = 0;
+        for _ in 0..100 {
+            n_canaries += usize::from(gateway.get(url).await.upstream() == "canary");
+        }
+        n_canaries
+    };
+    assert_eq!(share().await, 100);
+    change(&weight("50")).await;
+    wait::until("both get their share", async || (20..80).contains(&share().await).then_some(())).await;
+    change(&json!({"metadata": {"annotations": {
+        "nginx.ingress.kubernetes.io/canary": "false",
+        "nginx.ingress.kubernetes.io/canary-weight": "0",
+    }}}))
+    .await;
+    wait::until("the stable version has everything", async || (share().await == 0).then_some(())).await;
+}
