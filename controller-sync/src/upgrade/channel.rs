@@ -180,11 +180,23 @@ impl Channel {
             return Err(ChannelError::Closed);
         }
         if let Some(came) = chunk.get_mut(..n_bytes) {
-            received.extend_from_slice(came);
+            extend(received, came);
             came.zeroize();
         }
         Ok(())
     }
+}
+
+/// Appends bytes that may be keys: what outgrows its place leaves no copy behind.
+fn extend(bytes: &mut Vec<u8>, more: &[u8]) {
+    let length = bytes.len() + more.len();
+    if length > bytes.capacity() {
+        let mut grown = Vec::with_capacity(length.next_power_of_two());
+        grown.extend_from_slice(bytes);
+        bytes.zeroize();
+        *bytes = grown;
+    }
+    bytes.extend_from_slice(more);
 }
 
 #[cfg(test)]

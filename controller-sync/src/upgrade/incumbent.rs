@@ -63,19 +63,22 @@ impl<P: DataPlane> Incumbent<P> {
             let is_leaving = *self.leaving.borrow();
             let (attempt, operator) = match (wish, channel) {
                 (wish, Some(channel)) if is_leaving => {
-                    visitor::refuse(channel, &wish, &Failure::Leaving).await;
+                    visitor::refuse(channel, &wish, &Failure::Leaving, &self.metrics).await;
                     continue;
                 }
                 (Wish::Succeed(hello), Some(channel)) => (Ok(Attempt::of_stranger(channel, hello)), None),
                 (Wish::Upgrade(upgrade), operator) if !is_leaving => (self.start(upgrade.binary), operator),
                 // Nobody waits for an answer.
                 _ => {
+                    self.metrics.count(Err(&Failure::Leaving));
                     tracing::warn!("no upgrade: {}", Failure::Leaving);
                     continue;
                 }
             };
             let result = match attempt {
-                Ok(attempt) => attempt.run(&*self.plane, &self.config, &mut visitors, &mut self.leaving).await,
+                Ok(attempt) => {
+                    attempt.run(&*self.plane, &self.config, &self.metrics, &mut visitors, &mut self.leaving).await
+                }
                 Err(failure) => Err(failure),
             };
             self.metrics.count(result.as_ref().map(drop));

@@ -145,28 +145,28 @@ const UPGRADE: u8 = 13;
 const OUTCOME: u8 = 14;
 
 impl Message {
-    /// The bytes of the message.
+    /// The bytes of the message. Those of a section may hold keys: whoever has sent them wipes them.
     ///
     /// # Errors
     ///
     /// When it is longer than the other side would read.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
         let json = |kind: u8, value: serde_json::Result<Vec<u8>>| match value {
-            Ok(payload) => Ok((kind, payload)),
+            Ok(payload) => Ok((kind, payload.into())),
             Err(error) => Err(MessageError::Payload { kind, error }),
         };
-        let (kind, payload) = match self {
+        let (kind, payload): (u8, Zeroizing<Vec<u8>>) = match self {
             Self::Hello(hello) => json(HELLO, serde_json::to_vec(hello))?,
             Self::Sockets(count) => json(SOCKETS, serde_json::to_vec(count))?,
             Self::Descriptors(count) => json(DESCRIPTORS, serde_json::to_vec(count))?,
             Self::Section(section) => (SECTION, section.encode()?),
-            Self::Handed => (HANDED, Vec::new()),
+            Self::Handed => (HANDED, Zeroizing::default()),
             Self::Prepared(prepared) => json(PREPARED, serde_json::to_vec(prepared))?,
-            Self::Proceed => (PROCEED, Vec::new()),
-            Self::Ready => (READY, Vec::new()),
-            Self::Confirm => (CONFIRM, Vec::new()),
-            Self::Confirmed => (CONFIRMED, Vec::new()),
-            Self::Commit => (COMMIT, Vec::new()),
+            Self::Proceed => (PROCEED, Zeroizing::default()),
+            Self::Ready => (READY, Zeroizing::default()),
+            Self::Confirm => (CONFIRM, Zeroizing::default()),
+            Self::Confirmed => (CONFIRMED, Zeroizing::default()),
+            Self::Commit => (COMMIT, Zeroizing::default()),
             Self::Abort(reason) => json(ABORT, serde_json::to_vec(cut(reason)))?,
             Self::Upgrade(upgrade) => json(UPGRADE, serde_json::to_vec(upgrade))?,
             Self::Outcome(outcome) => json(OUTCOME, serde_json::to_vec(outcome))?,
@@ -176,7 +176,7 @@ impl Message {
         let mut bytes = Vec::with_capacity(HEAD + payload.len());
         bytes.push(kind);
         bytes.extend(length.to_be_bytes());
-        bytes.extend(payload);
+        bytes.extend_from_slice(&payload);
         Ok(bytes)
     }
 
@@ -217,12 +217,20 @@ impl Message {
 }
 
 impl Section {
-    fn encode(&self) -> Result<Vec<u8>, MessageError> {
+    /// Whether it is short enough to be sent.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        1 + self.name.len() + self.bytes.len() <= MAX_SECTION
+    }
+
+    fn encode(&self) -> Result<Zeroizing<Vec<u8>>, MessageError> {
         let name = self.name.as_bytes();
         let length = u8::try_from(name.len()).ok().filter(|_| (1..=MAX_NAME).contains(&name.len()));
-        let mut payload = vec![length.ok_or(MessageError::Name)?];
-        payload.extend(name);
-        payload.extend(&*self.bytes);
+        // All at once: what outgrows its place leaves a copy behind.
+        let mut payload = Zeroizing::new(Vec::with_capacity(1 + name.len() + self.bytes.len()));
+        payload.push(length.ok_or(MessageError::Name)?);
+        payload.extend_from_slice(name);
+        payload.extend_from_slice(&self.bytes);
         Ok(payload)
     }
 
@@ -315,8 +323,12 @@ mod tests {
             let decoded = Message::decode(&head);
             assert_eq!(matches!(decoded, Err(MessageError::Oversized { .. })), is_oversized, "{head:?}: {decoded:?}");
         }
-        let section = Message::Section(Section { name: "x".to_owned(), bytes: vec![0; MAX_SECTION].into() });
-        assert!(matches!(section.encode(), Err(MessageError::Oversized { .. })));
+        for (length, fits) in [(MAX_SECTION - 2, true), (MAX_SECTION - 1, false)] {
+            let section = Section { name: "x".to_owned(), bytes: vec![0; length].into() };
+            assert_eq!(section.fits(), fits);
+            let encoded = Message::Section(section).encode();
+            assert_eq!(!matches!(encoded, Err(MessageError::Oversized { .. })), fits);
+        }
     }
 
     #[test]

@@ -150,7 +150,10 @@ impl<P: DataPlane> Successor<P> {
                 Ok(()) => Event::Part,
                 Err(reason) => Event::Malformed(reason),
             },
-            Ok(Message::Section(section)) => self.received.put(section),
+            Ok(Message::Section(section)) => {
+                self.received.put(section);
+                Event::Part
+            }
             Ok(Message::Handed) => self.complete(),
             Ok(Message::Proceed) => Event::Proceed,
             Ok(Message::Confirm) => Event::Confirm,
@@ -232,14 +235,14 @@ impl<P: DataPlane> Successor<P> {
 }
 
 impl Received {
-    /// Keeps a part of the state. What nobody here knows is skipped later, by its name.
-    fn put(&mut self, section: Section) -> Event {
-        self.n_bytes = self.n_bytes.saturating_add(section.bytes.len());
-        if self.sections.len() == MAX_SECTIONS || self.n_bytes > MAX_STATE {
-            return Event::Malformed("more state than anything needs".to_owned());
+    /// Keeps a part of the state, as far as there is room. What nobody here knows is skipped later, by its name.
+    fn put(&mut self, section: Section) {
+        if self.sections.len() == MAX_SECTIONS || self.n_bytes + section.bytes.len() > MAX_STATE {
+            tracing::warn!(?section, "more state than there is room for: this part is done without");
+            return;
         }
+        self.n_bytes += section.bytes.len();
         self.sections.push(section);
-        Event::Part
     }
 }
 
@@ -256,5 +259,29 @@ async fn finished(work: &mut Option<JoinHandle<Result<Option<Hidden>, String>>>)
     match work {
         Some(work) => work.await.unwrap_or_else(|error| Err(error.to_string())),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(length: usize) -> Section {
+        Section { name: "a".to_owned(), bytes: vec![0; length].into() }
+    }
+
+    #[test]
+    fn state_that_there_is_no_room_for_is_done_without() {
+        let mut received = Received::default();
+        for length in [MAX_STATE - 1, 2, 1, 1] {
+            received.put(section(length));
+        }
+        let lengths: Vec<usize> = received.sections.iter().map(|section| section.bytes.len()).collect();
+        assert_eq!(lengths, [MAX_STATE - 1, 1]);
+        let mut received = Received::default();
+        for _ in 0..=MAX_SECTIONS {
+            received.put(section(0));
+        }
+        assert_eq!(received.sections.len(), MAX_SECTIONS);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::HandoverMetrics;
 use super::channel::{Channel, ChannelError};
 use super::message::{Hello, Message, Outcome, Upgrade};
 use super::plan::Failure;
@@ -69,11 +70,15 @@ pub(super) async fn receive(listener: UnixListener, visitors: mpsc::Sender<Visit
 }
 
 /// Sends somebody away who cannot be served now.
-pub(super) async fn refuse(mut channel: Channel, wish: &Wish, failure: &Failure) {
+pub(super) async fn refuse(mut channel: Channel, wish: &Wish, failure: &Failure, metrics: &HandoverMetrics) {
+    metrics.count(Err(failure));
     match wish {
-        Wish::Upgrade(_) => tell(channel, Outcome { is_handed_over: false, text: failure.to_string() }).await,
+        Wish::Upgrade(_) => {
+            tracing::warn!(outcome = failure.label(), "no upgrade: {failure}");
+            tell(channel, Outcome { is_handed_over: false, text: failure.to_string() }).await;
+        }
         Wish::Succeed(hello) => {
-            tracing::warn!(version = hello.version, "a successor is sent away: {failure}");
+            tracing::warn!(outcome = failure.label(), version = hello.version, "a successor is sent away: {failure}");
             let _ = channel.send(&Message::Abort(failure.to_string())).await;
         }
     }

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::upgrade::channel::{BATCH, Channel, ChannelError};
-use crate::upgrade::message::{Hello, MODEL, Message};
+use crate::upgrade::message::{Hello, MODEL, Message, Section};
 use crate::upgrade::plan::{Failure, Incumbent as State, IncumbentAction as Action, IncumbentEvent as Event};
 use crate::upgrade::visitor::{self, Visitor, Wish};
-use crate::upgrade::{DataPlane, EXCHANGE, UpgradeConfig};
+use crate::upgrade::{DataPlane, EXCHANGE, HandoverMetrics, UpgradeConfig};
 
 /// How long the end of a child may take to be seen after that of its connection, or the other way round.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -54,6 +54,7 @@ impl Attempt {
         mut self,
         plane: &P,
         config: &UpgradeConfig,
+        metrics: &HandoverMetrics,
         visitors: &mut mpsc::Receiver<Visitor>,
         leaving: &mut watch::Receiver<bool>,
     ) -> Result<Success, Failure> {
@@ -61,7 +62,7 @@ impl Attempt {
         loop {
             let event = match self.next.take() {
                 Some(event) => event,
-                None => self.event(deadline, visitors, leaving).await,
+                None => self.event(deadline, metrics, visitors, leaving).await,
             };
             let (state, action) = self.state.step(event);
             if state != self.state {
@@ -95,6 +96,7 @@ impl Attempt {
     async fn event(
         &mut self,
         deadline: Instant,
+        metrics: &HandoverMetrics,
         visitors: &mut mpsc::Receiver<Visitor>,
         leaving: &mut watch::Receiver<bool>,
     ) -> Event {
@@ -105,7 +107,7 @@ impl Attempt {
                 message = receive(successor) => return self.heard(message).await,
                 status = wait(child) => return self.ended(status).await,
                 Some(visitor) = visitors.recv() => {
-                    if let Some(event) = self.visited(visitor).await {
+                    if let Some(event) = self.visited(visitor, metrics).await {
                         return event;
                     }
                 }
@@ -152,7 +154,7 @@ impl Attempt {
     }
 
     /// Only one may come, and while a child is expected, only that child.
-    async fn visited(&mut self, visitor: Visitor) -> Option<Event> {
+    async fn visited(&mut self, visitor: Visitor, metrics: &HandoverMetrics) -> Option<Event> {
         let Visitor { channel, wish } = visitor;
         let expected = self.child.as_ref().and_then(Child::id);
         match wish {
@@ -162,7 +164,7 @@ impl Attempt {
                 Some(event)
             }
             wish => {
-                visitor::refuse(channel, &wish, &Failure::Busy).await;
+                visitor::refuse(channel, &wish, &Failure::Busy, metrics).await;
                 None
             }
         }
@@ -174,7 +176,11 @@ impl Attempt {
             Ok(sockets) => sockets,
             Err(error) => return Event::Unable(format!("copy the listening sockets: {error}")),
         };
-        let state = plane.state(hello.model == MODEL).await;
+        let (state, unfit): (Vec<_>, Vec<_>) =
+            plane.state(hello.model == MODEL).await.into_iter().partition(Section::fits);
+        for section in unfit {
+            tracing::warn!(?section, "a part of the state is too long to be handed over");
+        }
         let send = async {
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             channel.send(&Message::Sockets(count(sockets.len()))).await?;
