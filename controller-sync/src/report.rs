@@ -27,10 +27,12 @@ impl Reporter {
     pub(crate) fn take(&mut self, batch: &Batch) {
         for (change, place) in &batch.changes {
             match (change, place) {
-                (Change::Apply(resource, _), Some(place)) => self.places.insert(resource.key(), place.clone()),
+                (Change::Apply(resource, _) | Change::Recall(resource), Some(place)) => {
+                    self.places.insert(resource.key(), place.clone())
+                }
                 (Change::Refuse(key, _), Some(place)) => self.places.insert(key.clone(), place.clone()),
                 (Change::Remove(key), _) => self.places.remove(key),
-                (Change::Apply(..) | Change::Refuse(..), None) => None,
+                (Change::Apply(..) | Change::Refuse(..) | Change::Recall(_), None) => None,
             };
         }
         if self.wear.is_due(batch.changes.len(), self.places.len()) {

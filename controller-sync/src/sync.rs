@@ -4,6 +4,7 @@
 //! there is no fixed delay, and no queue that grows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::admission::{self, Judgement};
 use crate::metrics::SyncMetrics;
 use crate::report::Reporter;
 use crate::resolve::{Resolved, Resolver};
+use crate::source::recall::{LastGood, Unread};
 use crate::source::{Batch, Faults, SourceEvent};
 use crate::status::{Board, Classes, Verdict};
 
@@ -32,6 +34,8 @@ pub enum SyncRequest {
     Digest(oneshot::Sender<u64>),
     /// The endpoints of all backends.
     Endpoints(oneshot::Sender<Vec<Arc<Endpoint>>>),
+    /// The versions that are live of objects whose newest cannot be used: of those that are refused, and of these.
+    LastGood(Vec<Unread>, oneshot::Sender<Vec<LastGood>>),
 }
 
 /// Translates what sources tell, and publishes what it amounts to.
@@ -48,6 +52,8 @@ pub struct Sync {
     /// What cannot be read by the latest batch.
     faults: Faults,
     is_listed: bool,
+    /// Those who wait until what was told so far is live.
+    recalled: Vec<oneshot::Sender<()>>,
     pending: Vec<Batch>,
     /// When the first of what is pending came.
     noticed: Option<Instant>,
@@ -72,6 +78,7 @@ impl Sync {
             names: BTreeMap::new(),
             faults: Faults::default(),
             is_listed: false,
+            recalled: Vec::new(),
             pending: Vec::new(),
             noticed: None,
         }
@@ -97,6 +104,10 @@ impl Sync {
                     }
                     if self.is_listed {
                         self.publish(&mut resolver);
+                        // Whoever waited for it may be gone.
+                        for done in self.recalled.drain(..) {
+                            let _ = done.send(());
+                        }
                     }
                 }
                 Some(Resolved { name, addresses }) = resolved.recv() => {
@@ -120,7 +131,16 @@ impl Sync {
             }
             SyncRequest::Digest(answer) => drop(answer.send(model.digest())),
             SyncRequest::Endpoints(answer) => drop(answer.send(self.publisher.endpoints())),
+            SyncRequest::LastGood(unread, answer) => drop(answer.send(self.last_good(unread))),
         }
+    }
+
+    fn last_good(&self, unread: Vec<Unread>) -> Vec<LastGood> {
+        let mut keys: BTreeMap<ObjectKey, Option<PathBuf>> =
+            self.translator.stale().map(|key| (key.clone(), None)).collect();
+        keys.extend(unread.into_iter().map(|Unread { key, file }| (key, Some(file))));
+        let encode = |(key, file)| Some(LastGood { file, object: self.translator.last_good(&key)? });
+        keys.into_iter().filter_map(encode).collect()
     }
 
     /// Before everything was listed nothing is published: a part would be taken for the whole.
@@ -131,6 +151,7 @@ impl Sync {
                 self.pending.push(batch);
             }
             SourceEvent::Listed => self.is_listed = true,
+            SourceEvent::Recalled(done) => self.recalled.push(done),
         }
     }
 
@@ -217,7 +238,7 @@ impl Sync {
 fn written(changes: &[Change]) -> BTreeSet<ObjectKey> {
     let key = |change: &Change| match change {
         Change::Apply(resource, _) => Some(resource.key()).filter(|key| key.kind == Kind::Ingress),
-        Change::Refuse(..) | Change::Remove(_) => None,
+        Change::Refuse(..) | Change::Recall(_) | Change::Remove(_) => None,
     };
     changes.iter().filter_map(key).collect()
 }

@@ -1,4 +1,4 @@
-//! The clock of the data plane: the time since it was first read, which an atomic number can hold.
+//! The clock of the data plane: the time since a while before it was first read, which an atomic number can hold.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,8 +9,11 @@ pub(crate) fn unix_now() -> i64 {
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// What is known from before the start of the process, because another one has told, is not older than this.
+const PAST: Duration = Duration::from_secs(24 * 3600);
+
 /// The time of now. Functions that depend on it take it as a value.
 pub(crate) fn now() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed()
+    PAST + START.elapsed()
 }

@@ -35,6 +35,7 @@ mod upstream;
 pub use admin::Dump;
 pub use connections::{ConnectionCounts, Connections};
 pub use failure::Failure;
+pub use health::HealthHandle;
 pub use listener::{
     CertificateSource, EndpointError, InheritedSockets, ListenError, Listeners, ProofError, SecureEndpoint,
 };
@@ -42,4 +43,4 @@ pub use question::{Question, QuestionError};
 pub use server::{Server, ServerConfig, ServerError};
 pub use telemetry::{AccessLog, AccessLogFormat, Metrics, PodIdentity};
 pub use tickets::TicketKeys;
-pub use upstream::{export_endpoints, import_endpoints};
+pub use upstream::{EndpointNews, export_endpoints, import_endpoints};

@@ -16,7 +16,7 @@ use crate::application::Application;
 use crate::connection::LINGER;
 use crate::connections::Connections;
 use crate::filter::Gatekeeper;
-use crate::health::HealthChecks;
+use crate::health::{HealthChecks, HealthHandle};
 use crate::listener::{Endpoint, ListenerManager, Listeners, SecureEndpoint, Shared};
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
@@ -78,6 +78,7 @@ pub struct Server {
     recheck: Arc<Notify>,
     listeners: Listeners,
     ticket_keys: Arc<TicketKeys>,
+    health: HealthHandle,
 }
 
 impl Server {
@@ -109,6 +110,7 @@ impl Server {
         endpoints.extend(webhook.map(|webhook| webhook.named("webhook")));
         let recheck = Arc::new(Notify::new());
         let checks = HealthChecks::new(Arc::clone(&live), Arc::clone(&metrics));
+        let health = checks.handle();
         control.spawn(checks.run(Arc::clone(&recheck)));
         let traffic = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -152,6 +154,7 @@ impl Server {
             recheck,
             listeners,
             ticket_keys,
+            health,
         })
     }
 
@@ -184,6 +187,12 @@ impl Server {
     #[must_use]
     pub fn ticket_keys(&self) -> &Arc<TicketKeys> {
         &self.ticket_keys
+    }
+
+    /// The active checks.
+    #[must_use]
+    pub fn health(&self) -> &HealthHandle {
+        &self.health
     }
 
     /// Where others register what they count.

@@ -168,6 +168,13 @@ impl Peer {
         self.send_raw(&frame(kind, payload)).await;
     }
 
+    /// Sends a part of the state.
+    pub async fn send_section(&mut self, name: &str, bytes: &[u8]) {
+        let payload = [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), bytes].concat();
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        self.send_raw(&[&[kind::SECTION], &length[..], &payload].concat()).await;
+    }
+
     /// Sends a message with descriptors.
     pub async fn send_with(&mut self, kind: u8, payload: Option<Value>, with: &[BorrowedFd<'_>]) {
         let bytes = frame(kind, payload);

@@ -6,6 +6,7 @@
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -296,12 +297,18 @@ async fn successor(place: &Place, addresses: Addresses, manifests: &Manifests) -
 }
 
 async fn hand(peer: &mut Peer, announced: usize, sockets: &[BorrowedFd<'_>]) {
+    hand_with(peer, announced, sockets, &[("later", b"???")]).await;
+}
+
+/// Hands over with these parts of the state.
+async fn hand_with(peer: &mut Peer, announced: usize, sockets: &[BorrowedFd<'_>], parts: &[(&str, &[u8])]) {
     peer.send(kind::SOCKETS, Some(json!(announced))).await;
     if !sockets.is_empty() {
         peer.send_with(kind::DESCRIPTORS, Some(json!(sockets.len())), sockets).await;
     }
-    let unknown = [&[kind::SECTION, 0, 0, 0, 9, 5][..], b"later", b"???"].concat();
-    peer.send_raw(&unknown).await;
+    for (name, bytes) in parts {
+        peer.send_section(name, bytes).await;
+    }
     peer.send(kind::HANDED, None).await;
 }
 
@@ -338,9 +345,18 @@ async fn a_successor_skips_state_that_it_does_not_know_and_accepts_only_when_it_
         listener
     });
     let (gateway, mut peer) = successor(&place, addresses, &manifests).await;
-    hand(&mut peer, 2, &sockets.each_ref().map(|socket| socket.as_fd())).await;
+    let names = ["tls-ticket-keys-1", "endpoints-1", "last-good-objects-1", "last-good-objects-2"];
+    let mut parts: Vec<(&str, &[u8])> = names.map(|name| (name, &b"\0???"[..])).to_vec();
+    let large = vec![0; 33_000_000];
+    parts.extend([("model-digest", &b"another"[..]), ("large", &large), ("larger", &large), ("too-large", &large)]);
+    hand_with(&mut peer, 2, &sockets.each_ref().map(|socket| socket.as_fd()), &parts).await;
     let (kind, _) = peer.receive().await.unwrap();
     assert_eq!(kind, kind::PREPARED);
+    gateway.wait_for_log(&["is_same=false"]).await;
+    for name in names {
+        gateway.wait_for_log(&["unknown form", name]).await;
+    }
+    gateway.wait_for_log(&["more state than there is room for", "too-large"]).await;
     let early = TcpStream::connect(addresses.http).await.unwrap();
     // It has not been let in, and nobody is answered by a process that may not accept: the queue is still ours.
     let socket = tokio::net::TcpListener::from_std(sockets[0].try_clone().unwrap()).unwrap();
@@ -356,6 +372,46 @@ async fn a_successor_skips_state_that_it_does_not_know_and_accepts_only_when_it_
     drop(peer);
     gateway.wait_for_log(&["serving"]).await;
     assert_eq!(gateway.get("http://nobody.test/").await.status, 404);
+}
+
+/// What is gone has no last good version, whatever another process remembers.
+#[tokio::test]
+async fn a_successor_serves_no_last_good_version_of_what_is_not_there() {
+    let upstream = Upstream::echo("a").await;
+    let (place, addresses) = (Place::new(), Addresses::reserve());
+    let manifests = Manifests::of(&service("a", &[upstream.address()]));
+    manifests.write("broken.yaml", "a: [\n");
+    let ghost = |host: &str, file: Option<PathBuf>| {
+        let rule = json!({"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {
+            "service": {"name": "a", "port": {"number": 80}},
+        }}]}});
+        json!({"file": file, "object": {
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": host.replace('.', "-")},
+            "spec": {"rules": [rule]},
+        }})
+    };
+    let objects = [
+        ghost("nowhere.test", None),
+        ghost("deleted.test", Some(manifests.file("deleted.yaml"))),
+        ghost("elsewhere.test", Some(manifests.file("manifests.yaml"))),
+        ghost("no host.test", Some(manifests.file("broken.yaml"))),
+        ghost("hidden.test", Some(manifests.file("broken.yaml"))),
+    ];
+    let socket = TcpListener::bind(addresses.http).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let (gateway, mut peer) = successor(&place, addresses, &manifests).await;
+    let objects = serde_json::to_vec(&objects).unwrap();
+    hand_with(&mut peer, 1, &[socket.as_fd()], &[("last-good-objects-1", &objects)]).await;
+    let (kind, _) = peer.receive().await.unwrap();
+    assert_eq!(kind, kind::PREPARED);
+    drop((peer, socket));
+    gateway.wait_until_ready().await;
+    for (host, status) in [("nowhere", 404), ("deleted", 404), ("elsewhere", 404), ("hidden", 200)] {
+        assert_eq!(gateway.get(&format!("http://{host}.test/")).await.status, status, "{host}");
+    }
+    gateway.wait_for_log(&["is not good here", "no host-test"]).await;
+    manifests.remove("broken.yaml");
+    gateway.wait_for("http://hidden.test/", |answer| answer.status == 404).await;
 }
 
 #[tokio::test]

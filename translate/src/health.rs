@@ -53,6 +53,24 @@ pub(crate) fn parse(text: &str) -> Result<Arc<HealthCheck>, String> {
     Ok(Arc::new(check))
 }
 
+/// Writes the annotation: read again, it gives the same check.
+pub(crate) fn write(check: &HealthCheck) -> String {
+    let HealthCheck { probe, interval, timeout, fall, rise } = check;
+    let (what, host) = match probe {
+        Probe::Http { path, host, is_tls } => {
+            (format!("http{}:{path}", if *is_tls { "s" } else { "" }), format!(" host={host}"))
+        }
+        Probe::Tcp => ("tcp".to_owned(), String::new()),
+        Probe::Grpc { service } if service.is_empty() => ("grpc".to_owned(), String::new()),
+        Probe::Grpc { service } => (format!("grpc:{service}"), String::new()),
+    };
+    let text = |duration: &Duration| match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    };
+    format!("{what}{host} interval={} timeout={} fall={fall} rise={rise}", text(interval), text(timeout))
+}
+
 fn probe(word: &str) -> Result<Probe, String> {
     let http = |path: &str, is_tls| Probe::Http { path: path.into(), host: HOST.into(), is_tls };
     match word.split_once(':').unwrap_or((word, "")) {

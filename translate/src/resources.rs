@@ -281,7 +281,18 @@ impl Resource {
     /// The identity of the object.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        let (kind, meta) = match self {
+        let (kind, meta) = self.kind_and_meta();
+        meta.key().of_kind(kind)
+    }
+
+    /// The UID of the object; empty for an object from a file.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.kind_and_meta().1.uid
+    }
+
+    fn kind_and_meta(&self) -> (Kind, &Meta) {
+        match self {
             Self::ConfigMap(object) => (Kind::ConfigMap, &object.meta),
             Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.meta),
             Self::Endpoints(object) => (Kind::Endpoints, &object.meta),
@@ -290,8 +301,7 @@ impl Resource {
             Self::Namespace(object) => (Kind::Namespace, &object.meta),
             Self::Secret(object) => (Kind::Secret, &object.meta),
             Self::Service(object) => (Kind::Service, &object.meta),
-        };
-        meta.key().of_kind(kind)
+        }
     }
 }
 

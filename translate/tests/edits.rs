@@ -298,8 +298,18 @@ impl World {
             Change::Refuse(key, problems) => {
                 self.0.entry(key.clone()).or_default().refusal = Some(problems.clone());
             }
+            Change::Recall(_) => panic!("no edit recalls anything"),
             Change::Remove(key) => drop(self.0.remove(key)),
         }
+    }
+
+    /// What somebody sees who comes only now: of what is refused there is no good version any more.
+    fn newest(&self) -> Vec<Change> {
+        let newest = |(key, Entry { good, refusal }): (&ObjectKey, &Entry)| match (refusal, good) {
+            (Some(problems), _) => Some(Change::Refuse(key.clone(), problems.clone())),
+            (None, good) => good.clone().map(|(resource, warnings)| Change::Apply(resource, warnings)),
+        };
+        self.0.iter().filter_map(newest).collect()
     }
 
     /// Everything that is there, in another order than it came.
@@ -415,6 +425,25 @@ fn check_foreseen(
     }
 }
 
+/// Another process that is told what is last good goes on as this one does.
+fn check_successor(translator: &Translator, model: &Model, world: &World, config: &Config) {
+    let mut successor = Translator::new(config.clone());
+    let mut succeeding = Model::default();
+    succeeding.apply(&successor.apply(world.newest()).delta);
+    let recalled = translator.stale().map(|key| match decode(translator.last_good(key).unwrap(), config) {
+        Decoded::Resource(resource, _) => Change::Recall(resource),
+        other => panic!("{other:?}"),
+    });
+    succeeding.apply(&successor.apply(recalled).delta);
+    assert_eq!(succeeding, *model);
+    assert_eq!(succeeding.digest(), model.digest());
+    assert_eq!(successor.n_refused(), translator.n_refused());
+    // What has a good version of its own is not touched by an older one.
+    let good = world.0.values().filter_map(|entry| entry.good.as_ref());
+    let again = successor.apply(good.map(|(resource, _)| Change::Recall(resource.clone())));
+    assert_eq!(again, translate::Update::default());
+}
+
 fn run(batches: &[Vec<Edit>], config: &Config) {
     let mut translator = Translator::new(config.clone());
     let mut model = Model::default();
@@ -465,6 +494,7 @@ fn run(batches: &[Vec<Edit>], config: &Config) {
         let again = translator.apply(world.changes());
         assert_eq!(again.delta, routing::Delta::default(), "what is there already was written again");
     }
+    check_successor(&translator, &model, &world, config);
 }
 
 proptest! {

@@ -23,6 +23,7 @@ use serde_json::Value;
 use translate::resources::ObjectKey;
 use translate::{
     Change, ClassConfig, Config, Decoded, ListenerConfig, Problem, Reason, ServiceRef, Source, Translator, decode,
+    encode,
 };
 
 /// What stands between the objects and the expectations.
@@ -190,6 +191,7 @@ fn run(input: &str) -> Result<String, String> {
     };
     let config = config(&flags);
     let input = read(documents, &config);
+    written_again_it_is_the_same(&config, &input);
     let mut translator = Translator::new(config.clone());
     let mut model = Model::default();
     let delta = translator.apply(input.changes.iter().cloned()).delta;
@@ -199,6 +201,17 @@ fn run(input: &str) -> Result<String, String> {
     problems.extend(input.documents);
     let answers = render::answers(&delta, &flags.requests);
     Ok(render::output(&model, &problems, &input.unknown, &answers))
+}
+
+/// What a process writes of an object for the next one is read as the same object.
+fn written_again_it_is_the_same(config: &Config, input: &Input) {
+    for change in &input.changes {
+        let Change::Apply(resource, _) = change else { continue };
+        match decode(encode(resource), config) {
+            Decoded::Resource(again, _) => assert_eq!(again, *resource),
+            other => panic!("{}: {other:?}", resource.key()),
+        }
+    }
 }
 
 /// Any order in any number of batches gives the same.
@@ -251,7 +264,7 @@ fn read(documents: Vec<Value>, config: &Config) -> Input {
             Decoded::Ignored | Decoded::Empty => continue,
         };
         let key = match &change {
-            Change::Apply(resource, _) => resource.key(),
+            Change::Apply(resource, _) | Change::Recall(resource) => resource.key(),
             Change::Refuse(key, _) | Change::Remove(key) => key.clone(),
         };
         if input.keys.insert(key.clone()) {

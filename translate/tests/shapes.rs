@@ -294,7 +294,7 @@ proptest! {
         let removals: Vec<Change> = thrown
             .iter()
             .map(|change| match change {
-                Change::Apply(resource, _) => Change::Remove(resource.key()),
+                Change::Apply(resource, _) | Change::Recall(resource) => Change::Remove(resource.key()),
                 Change::Refuse(key, _) | Change::Remove(key) => Change::Remove(key.clone()),
             })
             .collect();

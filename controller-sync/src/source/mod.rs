@@ -7,12 +7,14 @@ mod document;
 pub mod kube;
 pub mod locate;
 pub mod manifest;
+pub mod recall;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use translate::{Change, Problem};
 
 /// What a source tells.
@@ -22,6 +24,8 @@ pub enum SourceEvent {
     Batch(Batch),
     /// Everything that was there at the start has been told. Comes once.
     Listed,
+    /// Whoever waits for this is to be told when everything before is live.
+    Recalled(oneshot::Sender<()>),
 }
 
 /// Changes that belong together: states in between must not show.

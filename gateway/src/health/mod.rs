@@ -1,7 +1,7 @@
 //! Active health checks: who is asked, how often, and what follows. They run beside the traffic, never on its threads.
 //!
 //! An endpoint is asked once, however many routes lead to it; what is learnt is kept with the endpoint. One that nobody
-//! asks counts as well.
+//! asks counts as well, and one that another process has found down is down until it is found to be well again.
 
 mod grpc;
 mod probe;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use routing::model::{EndpointKey, HealthCheck};
 use routing::{Endpoint, LiveRouting};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use self::probe::{Prober, prober};
@@ -23,6 +23,16 @@ use crate::upstream;
 /// How much an interval differs from one time to the next, so that endpoints are not asked all at once.
 const JITTER: f64 = 0.1;
 
+/// Tells the checks something while they run.
+#[derive(Clone)]
+pub struct HealthHandle(mpsc::Sender<Found>);
+
+/// Endpoints that another process has found down.
+struct Found {
+    down: Vec<Arc<Endpoint>>,
+    done: oneshot::Sender<()>,
+}
+
 /// The checks of the moment.
 pub(crate) struct HealthChecks {
     live: Arc<LiveRouting>,
@@ -31,6 +41,9 @@ pub(crate) struct HealthChecks {
     running: HashMap<EndpointKey, Running>,
     /// By what they ask: they share connectors.
     probers: BTreeMap<Arc<HealthCheck>, Arc<Prober>>,
+    found: mpsc::Receiver<Found>,
+    /// The other end, for handles.
+    finders: mpsc::Sender<Found>,
 }
 
 /// A check that is under way, until it is dropped.
@@ -44,18 +57,46 @@ struct Belief {
     endpoint: Arc<Endpoint>,
     metrics: Arc<Metrics>,
     streak: Streak,
+    /// What the metrics say.
+    is_counted_up: bool,
+}
+
+impl HealthHandle {
+    /// Takes endpoints out that another process has found down, as far as they are asked here too: they come back when
+    /// they are found to be well. Returns when they get no requests.
+    pub async fn take_out(&self, down: Vec<Arc<Endpoint>>) {
+        let (done, is_done) = oneshot::channel();
+        if self.0.send(Found { down, done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
 }
 
 impl HealthChecks {
     pub(crate) fn new(live: Arc<LiveRouting>, metrics: Arc<Metrics>) -> Self {
-        Self { live, metrics, running: HashMap::new(), probers: BTreeMap::new() }
+        let (finders, found) = mpsc::channel(1);
+        Self { live, metrics, running: HashMap::new(), probers: BTreeMap::new(), found, finders }
+    }
+
+    /// A handle that outlives [`Self::run`].
+    pub(crate) fn handle(&self) -> HealthHandle {
+        HealthHandle(self.finders.clone())
     }
 
     /// Follows the backends as they change.
     pub(crate) async fn run(mut self, changed: Arc<Notify>) {
         loop {
-            changed.notified().await;
-            self.follow();
+            tokio::select! {
+                () = changed.notified() => self.follow(),
+                Some(Found { down, done }) = self.found.recv() => {
+                    self.follow();
+                    for endpoint in down.iter().filter(|endpoint| self.running.contains_key(&endpoint.key)) {
+                        tracing::info!(endpoint = %endpoint.key.address, "the old process has found it down");
+                        upstream::set_up(endpoint, false);
+                    }
+                    let _ = done.send(());
+                }
+            }
         }
     }
 
@@ -109,18 +150,30 @@ impl Belief {
     /// An endpoint is well until it is found to be otherwise.
     fn new(endpoint: Arc<Endpoint>, metrics: Arc<Metrics>) -> Self {
         metrics.checked_up.inc();
-        Self { endpoint, metrics, streak: Streak::default() }
+        Self { endpoint, metrics, streak: Streak::default(), is_counted_up: true }
     }
 
     /// Takes an answer: why the endpoint is not well, if it is not.
     fn take(&mut self, why: Option<String>, check: &HealthCheck) {
-        let Some(is_up) = self.streak.flipped(why.is_none(), check) else { return };
+        // Another process may have found something meanwhile.
+        let was_up = upstream::is_up(&self.endpoint);
+        self.count(was_up);
+        if !self.streak.turns(was_up, why.is_none(), check) {
+            return;
+        }
+        let is_up = !was_up;
         upstream::set_up(&self.endpoint, is_up);
-        self.gauge(is_up).inc();
-        self.gauge(!is_up).dec();
+        self.count(is_up);
         let service = &self.endpoint.key.backend.service;
         let why = why.unwrap_or_default();
         tracing::info!(endpoint = %self.endpoint.key.address, %service, is_up, why, "health changed");
+    }
+
+    fn count(&mut self, is_up: bool) {
+        if std::mem::replace(&mut self.is_counted_up, is_up) != is_up {
+            self.gauge(is_up).inc();
+            self.gauge(!is_up).dec();
+        }
     }
 
     fn gauge(&self, is_up: bool) -> &IntGauge {
@@ -132,7 +185,7 @@ impl Drop for Belief {
     fn drop(&mut self) {
         // One that nobody asks counts as well.
         upstream::set_up(&self.endpoint, true);
-        self.gauge(!self.streak.is_down).dec();
+        self.gauge(self.is_counted_up).dec();
     }
 }
 
@@ -142,25 +195,22 @@ fn jittered(interval: Duration) -> Duration {
 
 /// Answers in a row that contradict what is believed.
 #[derive(Default)]
-struct Streak {
-    is_down: bool,
-    length: u32,
-}
+struct Streak(u32);
 
 impl Streak {
-    /// Takes an answer. Returns whether the endpoint is up when that is something new.
-    fn flipped(&mut self, is_well: bool, check: &HealthCheck) -> Option<bool> {
-        if is_well != self.is_down {
-            self.length = 0;
-            return None;
+    /// Takes an answer. Returns whether that is enough to believe the contrary.
+    fn turns(&mut self, was_up: bool, is_well: bool, check: &HealthCheck) -> bool {
+        if is_well == was_up {
+            self.0 = 0;
+            return false;
         }
-        self.length += 1;
-        let threshold = if self.is_down { check.rise } else { check.fall };
-        if self.length < threshold.get() {
-            return None;
+        self.0 += 1;
+        let threshold = if was_up { check.fall } else { check.rise };
+        if self.0 < threshold.get() {
+            return false;
         }
-        *self = Self { is_down: !self.is_down, length: 0 };
-        Some(!self.is_down)
+        self.0 = 0;
+        true
     }
 }
 
@@ -193,8 +243,11 @@ mod tests {
             (true, Some(true)),
             (true, None),
         ];
+        let mut is_up = true;
         for (number, (is_well, expected)) in answers.into_iter().enumerate() {
-            assert_eq!(streak.flipped(is_well, &check), expected, "answer {number}");
+            let turns = streak.turns(is_up, is_well, &check);
+            is_up ^= turns;
+            assert_eq!(turns.then_some(is_up), expected, "answer {number}");
         }
     }
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use controller_sync::source::recall::{self, LastGood, SourceHandle};
 use controller_sync::sync::SyncRequest;
 use controller_sync::upgrade::message::Section;
 use controller_sync::upgrade::path::HandoffPath;
 use controller_sync::upgrade::{
     DataPlane, HandoverMetrics, Incumbent, ListeningSocket, Retired, Successor, UpgradeConfig,
 };
-use gateway::{InheritedSockets, Listeners, Server, TicketKeys};
+use gateway::{EndpointNews, HealthHandle, InheritedSockets, Listeners, Server, TicketKeys};
 use routing::Endpoint;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,11 +28,15 @@ const DIGEST: &str = "model-digest";
 const TICKETS: &str = "tls-ticket-keys-1";
 /// The section with what was learnt about endpoints.
 const ENDPOINTS: &str = "endpoints-1";
+/// The section with the last good versions of objects whose newest cannot be used.
+const LAST_GOOD: &str = "last-good-objects-1";
 
 /// The data plane of this process, as the protocol sees it.
 pub(crate) struct Plane {
     listeners: Listeners,
     ticket_keys: Arc<TicketKeys>,
+    health: HealthHandle,
+    source: SourceHandle,
     requests: mpsc::Sender<SyncRequest>,
 }
 
@@ -49,6 +54,7 @@ impl Handover {
         flags: &HandoffFlags,
         path: &std::path::Path,
         server: &Server,
+        source: SourceHandle,
         requests: mpsc::Sender<SyncRequest>,
     ) -> anyhow::Result<Self> {
         let config = UpgradeConfig {
@@ -59,7 +65,8 @@ impl Handover {
             arguments: super::flags::inherited(std::env::args_os()),
         };
         let (listeners, ticket_keys) = (server.listeners().clone(), Arc::clone(server.ticket_keys()));
-        let plane = Arc::new(Plane { listeners, ticket_keys, requests });
+        let health = server.health().clone();
+        let plane = Arc::new(Plane { listeners, ticket_keys, health, source, requests });
         let metrics = HandoverMetrics::new(server.metrics().registry()).context("metrics")?;
         Ok(Self { plane, config, path: HandoffPath::new(path), metrics })
     }
@@ -142,16 +149,39 @@ impl Plane {
                 true
             }
             TICKETS => self.ticket_keys.import(&bytes),
-            ENDPOINTS => {
-                let n_known = gateway::import_endpoints(&self.endpoints().await, &bytes);
-                tracing::info!(n_known, "endpoints that the old process has learnt about");
-                n_known.is_some()
-            }
+            LAST_GOOD => self.recall(&bytes).await,
+            ENDPOINTS => self.learn(&bytes).await,
             _ => false,
         };
         if !is_understood {
             tracing::warn!(name, "a part of the old process's state is in an unknown form");
         }
+    }
+
+    /// Returns when last good versions are live. Returns whether they are in a form that is known.
+    async fn recall(&self, bytes: &[u8]) -> bool {
+        let Some(objects) = recall::import(bytes) else { return false };
+        let n_objects = objects.len();
+        if n_objects > 0 {
+            let is_live = self.source.recall(objects).await;
+            tracing::info!(n_objects, is_live, "objects of which the old process knows a last good version");
+        }
+        true
+    }
+
+    /// Goes on with what the old process has learnt about endpoints. Returns whether that is in a form that is known.
+    async fn learn(&self, bytes: &[u8]) -> bool {
+        let Some(EndpointNews { n_known, down }) = gateway::import_endpoints(&self.endpoints().await, bytes) else {
+            return false;
+        };
+        tracing::info!(n_known, n_down = down.len(), "endpoints that the old process has learnt about");
+        self.health.take_out(down).await;
+        true
+    }
+
+    async fn last_good(&self) -> Vec<LastGood> {
+        let unread = self.source.unread().await;
+        self.ask(|answer| SyncRequest::LastGood(unread, answer)).await.unwrap_or_default()
     }
 
     async fn endpoints(&self) -> Vec<Arc<Endpoint>> {
@@ -183,13 +213,17 @@ impl DataPlane for Plane {
         self.listeners.close().await;
     }
 
-    async fn state(&self, _with_resources: bool) -> Vec<Section> {
-        let digest = format!("{:016x}", self.digest().await);
-        vec![
-            Section { name: DIGEST.to_owned(), bytes: digest.into_bytes().into() },
-            Section { name: TICKETS.to_owned(), bytes: self.ticket_keys.export() },
-            Section { name: ENDPOINTS.to_owned(), bytes: gateway::export_endpoints(&self.endpoints().await).into() },
-        ]
+    /// In the order in which a successor goes on with it: what is compared or looked up comes after what makes it.
+    async fn state(&self, with_resources: bool) -> Vec<Section> {
+        let mut state = Vec::new();
+        let mut add = |name: &str, bytes| state.push(Section { name: name.to_owned(), bytes });
+        if with_resources {
+            add(LAST_GOOD, recall::export(&self.last_good().await));
+        }
+        add(DIGEST, format!("{:016x}", self.digest().await).into_bytes().into());
+        add(TICKETS, self.ticket_keys.export());
+        add(ENDPOINTS, gateway::export_endpoints(&self.endpoints().await).into());
+        state
     }
 
     async fn adopt(&self, sockets: Vec<ListeningSocket>, state: Vec<Section>) -> Result<(), String> {

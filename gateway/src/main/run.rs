@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use controller_sync::metrics::SyncMetrics;
 use controller_sync::source::directory::DirectorySource;
+use controller_sync::source::recall::SourceHandle;
 use controller_sync::status::StatusesHandle;
 use controller_sync::sync::{Sync, SyncRequest};
 use gateway::{AccessLog, AccessLogFormat, Dump, PodIdentity, Server, ServerConfig};
@@ -87,19 +88,23 @@ pub(crate) fn start(flags: &RunFlags) -> anyhow::Result<Parts> {
     let mut sync = Sync::new(config.clone(), live, metrics, server.on_published());
     let (sender, events) = mpsc::channel(EVENT_QUEUE);
     let mut statuses = None;
-    if let Some(client) = client {
+    let source = if let Some(client) = client {
         let cluster = flags.cluster.start(client, config, &control, server.metrics().registry())?;
         sync = sync.with_board(cluster.board);
         statuses = Some(cluster.statuses);
+        let handle = SourceHandle::Kube(cluster.source.handle());
         control.spawn(cluster.source.run(sender));
+        handle
     } else {
         let source = DirectorySource::open(flags.manifests.clone(), config)?;
-        signals.reread(source.handle());
+        let handle = source.handle();
+        signals.reread(handle.clone());
         control.spawn(source.run(sender));
-    }
+        SourceHandle::Directory(handle)
+    };
     start_sync(sync, events, asked)?;
     let path = flags.handoff.handoff_socket.as_deref();
-    let handover = path.map(|path| Handover::new(&flags.handoff, path, &server, requests)).transpose()?;
+    let handover = path.map(|path| Handover::new(&flags.handoff, path, &server, source, requests)).transpose()?;
     Ok(Parts { control, server, statuses, signals, handover })
 }
 

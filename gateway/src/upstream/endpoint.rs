@@ -79,6 +79,11 @@ impl EndpointState {
         }
     }
 
+    /// Notes for how long another process has known it, or known it to be back.
+    pub(super) fn set_age(&self, age: Duration, now: Duration) {
+        self.began.store(micros(now.saturating_sub(age)), Ordering::Relaxed);
+    }
+
     /// How long it has been there, or back: slow start counts from here.
     pub(super) fn age(&self, now: Duration) -> Duration {
         let began = Duration::from_micros(self.began.load(Ordering::Relaxed));

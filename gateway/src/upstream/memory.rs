@@ -1,4 +1,6 @@
-//! What was learnt about endpoints, for the process that serves next: how soon they answer, and what they failed at.
+//! What was learnt about endpoints, for the process that serves next: how soon they answer, what they failed at, and
+//! which of them active checks find down.
+//!
 //! Times travel as ages, because every process has a clock of its own.
 
 use std::collections::HashMap;
@@ -24,6 +26,21 @@ struct Memory {
     pod_uid: Box<str>,
     latency: Option<LatencyMemory>,
     failures: FailureMemory,
+    /// For how long it has been there, or back.
+    #[serde(default)]
+    age: Duration,
+    /// Whether active checks find it down.
+    #[serde(default)]
+    is_down: bool,
+}
+
+/// What another process has told.
+#[derive(Debug, Default)]
+pub struct EndpointNews {
+    /// About how many endpoints there is something.
+    pub n_known: usize,
+    /// Those that its checks find down. It is for checks alone to say so here, because nobody else takes it back.
+    pub down: Vec<Arc<Endpoint>>,
 }
 
 /// The moving average of its answers.
@@ -51,8 +68,8 @@ pub fn export_endpoints(endpoints: &[Arc<Endpoint>]) -> Vec<u8> {
 }
 
 /// Goes on with what another process has learnt. Endpoints that it did not know are left as they are, and what it knew
-/// about others is dropped. Returns about how many there is news; `None` when the bytes are in another form.
-pub fn import_endpoints(endpoints: &[Arc<Endpoint>], bytes: &[u8]) -> Option<usize> {
+/// about others is dropped. `None` when the bytes are in another form.
+pub fn import_endpoints(endpoints: &[Arc<Endpoint>], bytes: &[u8]) -> Option<EndpointNews> {
     import(endpoints, bytes, clock::now())
 }
 
@@ -67,7 +84,8 @@ fn remember(endpoint: &Endpoint, now: Duration) -> Option<Memory> {
     let BackendKey { namespace, service, uid, port } = &**backend;
     let state = state(endpoint);
     let (latency, failures) = (state.latency.export(now), state.outlier.export(now));
-    if latency.is_none() && failures == FailureMemory::default() {
+    let (age, is_down) = (state.age(now), !state.is_up());
+    if latency.is_none() && failures == FailureMemory::default() && !is_down {
         return None;
     }
     Some(Memory {
@@ -79,15 +97,19 @@ fn remember(endpoint: &Endpoint, now: Duration) -> Option<Memory> {
         pod_uid: pod_uid.clone(),
         latency,
         failures,
+        age,
+        is_down,
     })
 }
 
-fn import(endpoints: &[Arc<Endpoint>], bytes: &[u8], now: Duration) -> Option<usize> {
+fn import(endpoints: &[Arc<Endpoint>], bytes: &[u8], now: Duration) -> Option<EndpointNews> {
     let memories: Vec<Memory> = serde_json::from_slice(bytes).ok()?;
     let known: HashMap<&EndpointKey, &Arc<Endpoint>> =
         endpoints.iter().map(|endpoint| (&endpoint.key, endpoint)).collect();
-    let mut n_known = 0;
-    for Memory { namespace, service, service_uid, port, address, pod_uid, latency, failures } in memories {
+    let mut news = EndpointNews::default();
+    for memory in memories {
+        let Memory { namespace, service, service_uid, port, address, pod_uid, latency, failures, age, is_down } =
+            memory;
         let backend = Arc::new(BackendKey { namespace, service, uid: service_uid, port });
         let Some(endpoint) = known.get(&EndpointKey { backend, address, pod_uid }) else { continue };
         let state = state(endpoint);
@@ -95,9 +117,13 @@ fn import(endpoints: &[Arc<Endpoint>], bytes: &[u8], now: Duration) -> Option<us
             state.latency.import(latency, now);
         }
         state.outlier.import(failures, now);
-        n_known += 1;
+        state.set_age(age, now);
+        news.n_known += 1;
+        if is_down {
+            news.down.push(Arc::clone(endpoint));
+        }
     }
-    Some(n_known)
+    Some(news)
 }
 
 #[cfg(test)]
@@ -115,7 +141,7 @@ mod tests {
 
     const OLD: Duration = Duration::from_secs(100_000);
     /// The clock of a process that has just begun.
-    const NEW: Duration = Duration::from_secs(1);
+    const NEW: Duration = Duration::from_secs(24 * 3600);
 
     #[test]
     fn another_process_knows_what_this_one_has_learnt() {
@@ -126,7 +152,8 @@ mod tests {
         let bytes = export(&[slow, bad, endpoint(3, "p")], OLD);
         let [slow, bad, fresh] = [endpoint(1, "p"), endpoint(2, "p"), endpoint(3, "p")];
         let all = [Arc::clone(&slow), Arc::clone(&bad), Arc::clone(&fresh)];
-        assert_eq!(import(&all, &bytes, NEW), Some(2), "there was nothing to tell about the third");
+        let news = import(&all, &bytes, NEW).unwrap();
+        assert_eq!((news.n_known, news.down.len()), (2, 0), "there was nothing to tell about the third");
         assert_eq!(state(&slow).latency.average(), Some(2.0));
         assert_eq!(state(&fresh).latency.average(), None);
         let after = |seconds| NEW + Duration::from_secs(seconds);
@@ -146,14 +173,46 @@ mod tests {
         state(&bad).outlier.eject(OLD).unwrap();
         let bytes = export(&[bad], OLD);
         let good = endpoint(1, "after");
-        assert_eq!(import(&[Arc::clone(&good)], &bytes, NEW), Some(0));
+        assert_eq!(import(&[Arc::clone(&good)], &bytes, NEW).unwrap().n_known, 0);
         assert!(!state(&good).outlier.is_ejected(NEW));
     }
 
     #[test]
     fn another_form_is_not_guessed_at() {
         for bytes in [&b""[..], b"{}", b"[{}]", b"\xff"] {
-            assert_eq!(import(&[], bytes, NEW), None);
+            assert!(import(&[], bytes, NEW).is_none());
         }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_down_is_told_of_and_left_to_the_checks() {
+        let (down, up) = (endpoint(1, "p"), endpoint(2, "p"));
+        state(&down).set_up(false, OLD);
+        let bytes = export(&[down, up], OLD);
+        let (down, up) = (endpoint(1, "p"), endpoint(2, "p"));
+        let news = import(&[Arc::clone(&down), up], &bytes, NEW).unwrap();
+        assert_eq!(news.n_known, 1);
+        assert!(matches!(&*news.down, [told] if Arc::ptr_eq(told, &down)));
+        assert!(state(&down).is_up());
+    }
+
+    #[test]
+    fn an_endpoint_is_as_old_as_it_was() {
+        let old = endpoint(1, "p");
+        state(&old).set_age(Duration::from_secs(50), OLD);
+        state(&old).latency.observe(Duration::ZERO, OLD);
+        let bytes = export(&[old], OLD);
+        let old = endpoint(1, "p");
+        import(&[Arc::clone(&old)], &bytes, NEW).unwrap();
+        assert_eq!(state(&old).age(NEW + Duration::from_secs(1)), Duration::from_secs(51));
+    }
+
+    /// As another version of the program has written it.
+    #[test]
+    fn what_is_not_told_is_not_made_up() {
+        let known = r#"[{"namespace":"ns","service":"a","service_uid":"u","port":80,"address":"10.0.0.1:1","pod_uid":"p",
+            "latency":null,"failures":{"n_failures":1,"n_ejections":0,"ejected_for":{"secs":0,"nanos":0}},"colour":1}]"#;
+        let news = import(&[endpoint(1, "p")], known.as_bytes(), NEW).unwrap();
+        assert_eq!((news.n_known, news.down.len()), (1, 0));
     }
 }

@@ -12,7 +12,7 @@ mod trust;
 mod tunnel;
 
 pub(crate) use endpoint::InFlight;
-pub use memory::{export_endpoints, import_endpoints};
+pub use memory::{EndpointNews, export_endpoints, import_endpoints};
 pub(crate) use peer::{Protocol, peer, protocol};
 pub(crate) use select::{Choice, candidates, select};
 pub(crate) use session::{Seat, SetCookie, seat};
@@ -67,6 +67,11 @@ pub(crate) fn fail(backend: &Backend, endpoint: &Endpoint, now: Duration) -> Opt
 /// Notes what active checks found.
 pub(crate) fn set_up(endpoint: &Endpoint, is_up: bool) {
     endpoint::state(endpoint).set_up(is_up, clock::now());
+}
+
+/// Whether active checks have nothing against an endpoint.
+pub(crate) fn is_up(endpoint: &Endpoint) -> bool {
+    endpoint::state(endpoint).is_up()
 }
 
 /// Notes how soon an endpoint answered.

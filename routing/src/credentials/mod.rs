@@ -48,6 +48,11 @@ impl Credentials {
         Self { users }
     }
 
+    /// The users with the texts of their hashes, sorted. They are secret.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.users.iter().map(|(user, hash)| (&**user, hash.as_bytes()))
+    }
+
     /// The text of a user's hash: as long as it is the same, a password that was right still is.
     #[must_use]
     pub fn hash_of(&self, user: &[u8]) -> Option<&[u8]> {

@@ -7,6 +7,7 @@ mod admission;
 mod away;
 mod classes;
 mod events;
+mod handover;
 mod many;
 mod namespaces;
 mod neighbours;

@@ -11,7 +11,7 @@ use crate::problem::{Problem, Reason};
 use crate::resources::{EndpointPort, EndpointSlice, Meta, Resource, SliceAddress, SliceEndpoint, Subset};
 
 /// The label that names the Service of an EndpointSlice.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 pub(super) fn endpoint_slice(object: discovery::EndpointSlice) -> Parsed {
     let discovery::EndpointSlice { address_type, endpoints, metadata, ports } = object;

@@ -11,13 +11,14 @@ use k8s_openapi::api::networking::v1 as networking;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use self::endpoints::SERVICE_NAME_LABEL;
 use crate::config::Config;
 use crate::ingress::{Ingress, version};
 use crate::problem::{Problem, Reason};
 use crate::resources::{ConfigMap, IngressClass, Kind, Meta, Namespace, ObjectKey, Resource};
 
 /// The annotation that makes an IngressClass the default.
-const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+pub(crate) const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// What an object turned out to be.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use routing::HostPattern;
 use routing::model::{BackendRef, CertificateRef, ServerVerification};
+use serde_json::Value;
 
 use super::Translator;
 use super::affected::Affected;
@@ -84,9 +85,20 @@ impl Translator {
     /// How many objects are refused, and how many of them still work in an older version.
     #[must_use]
     pub fn n_refused(&self) -> (usize, usize) {
+        let refused = self.conditions.reports.values().filter(|report| report.is_refused);
+        (refused.count(), self.stale().count())
+    }
+
+    /// The objects whose newest version is refused and that still work in an older one, sorted.
+    pub fn stale(&self) -> impl Iterator<Item = &ObjectKey> {
         let refused = self.conditions.reports.iter().filter(|(_, report)| report.is_refused);
-        let stale = refused.clone().filter(|(key, _)| self.store.holds(key));
-        (refused.count(), stale.count())
+        refused.map(|(key, _)| key).filter(|key| self.store.holds(key))
+    }
+
+    /// The version of an object that is live, in a form that is read as the same. It holds what is secret in a Secret.
+    #[must_use]
+    pub fn last_good(&self, key: &ObjectKey) -> Option<Value> {
+        self.store.encode(key)
     }
 
     pub(super) fn report(&mut self, key: ObjectKey, problems: Vec<Problem>, is_refused: bool, affected: &mut Affected) {

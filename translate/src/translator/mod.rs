@@ -37,6 +37,9 @@ pub enum Change {
     Apply(Box<Resource>, Vec<Problem>),
     /// The object is new or another, and cannot be used: its last good version stays.
     Refuse(ObjectKey, Vec<Problem>),
+    /// The object is there and its newest version cannot be used; this one was the last good one with another process.
+    /// It counts only where none is known.
+    Recall(Box<Resource>),
     /// The object is gone.
     Remove(ObjectKey),
 }
@@ -106,6 +109,7 @@ impl Translator {
                     self.touch_users(&key, &mut affected);
                     self.report(key, problems, true, &mut affected);
                 }
+                Change::Recall(resource) => self.recall(*resource, &mut affected),
                 Change::Remove(key) => {
                     self.touch_users(&key, &mut affected);
                     self.conditions.reports.remove(&key);
@@ -185,6 +189,15 @@ impl Translator {
             }
             // Namespaces matter to selectors of the source, not to the model.
             Resource::Namespace(_) => {}
+        }
+    }
+
+    fn recall(&mut self, resource: Resource, affected: &mut Affected) {
+        let key = resource.key();
+        if !self.store.holds(&key) {
+            self.touch_users(&key, affected);
+            affected.touched.insert(key);
+            self.put(resource, affected);
         }
     }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use routing::model::{AuthorityRef, BackendRef, CertificateRef, CredentialsForm, CredentialsRef};
 use routing::packed::repack;
 use routing::{Authority, Certificate, Credentials};
+use serde_json::Value;
 
 use crate::backend;
+use crate::encode;
 use crate::ingress::Ingress;
 use crate::resources::{ConfigMap, EndpointSlice, IngressClass, Kind, NamespacedName, ObjectKey, Secret, Service};
 
@@ -105,6 +107,27 @@ impl Store {
             Some(Ok(authority)) => Ok(Arc::clone(authority)),
             Some(Err(error)) => Err(format!("Secret {reference}: {error}")),
         }
+    }
+
+    /// An object, in a form that is read as the same.
+    pub(super) fn encode(&self, key: &ObjectKey) -> Option<Value> {
+        let name = key.namespaced_name();
+        match key.kind {
+            Kind::ConfigMap => self.config_maps.get(&name).map(encode::config_map),
+            Kind::EndpointSlice => self.slice(&name).map(encode::endpoint_slice),
+            Kind::Endpoints => self.endpoints.get(&name).map(encode::endpoints),
+            Kind::Ingress => self.ingresses.get(&name).map(|ingress| encode::ingress(ingress)),
+            Kind::IngressClass => self.classes.get(&name.name).map(encode::ingress_class),
+            Kind::Namespace => None,
+            Kind::Secret => self.secrets.get(&name).map(encode::secret),
+            Kind::Service => self.services.get(&name).map(encode::service),
+        }
+    }
+
+    fn slice(&self, key: &NamespacedName) -> Option<&EndpointSlice> {
+        let name = self.slice_services.get(key)?.clone();
+        let slices = self.slices.get(&NamespacedName { namespace: key.namespace.clone(), name })?;
+        slices.iter().find(|slice| slice.meta.name == key.name)
     }
 
     /// Whether a version of an object is known.

@@ -5,15 +5,16 @@
 //! another one is read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use routing::packed::{Wear, repack};
-use translate::resources::ObjectKey;
+use translate::resources::{ObjectKey, Resource};
 use translate::{Change, Problem, Reason};
 
 use crate::source::manifest::{Located, Manifest, Object, UnknownKind};
+use crate::source::recall::Unread;
 use crate::source::{Batch, Faults, Place, Report};
 
 /// What has become of a file.
@@ -52,6 +53,8 @@ struct File {
     told: Vec<Report>,
     /// What cannot be read of it.
     fault: Faults,
+    /// The objects that it may still hold in another version than the one that was told.
+    unread: Box<[Arc<ObjectKey>]>,
 }
 
 /// An object, and who holds it: by path, the first one owns it.
@@ -151,6 +154,7 @@ impl Holdings {
                     let file = self.files.entry(Arc::clone(&path)).or_default();
                     file.hash = None;
                     file.reports = vec![Report { place, problem }];
+                    file.unread = file.keys.iter().map(Arc::clone).collect();
                     self.faults.replace(&mut file.fault, Faults { n_files: 1, n_objects: file.keys.len() });
                     touched.read.insert(path);
                 }
@@ -183,6 +187,52 @@ impl Holdings {
         (batch, missing)
     }
 
+    /// The objects whose newest versions cannot be read, each with the file that owns it.
+    pub(super) fn unread(&self) -> Vec<Unread> {
+        let owns = |path: &Arc<Path>, key: &Arc<ObjectKey>| {
+            self.claims.get(key).and_then(|claim| claim.holders.first()).is_some_and(|owner| owner.place.path == *path)
+        };
+        let all = self.files.iter().flat_map(|(path, file)| file.unread.iter().map(move |key| (path, key)));
+        let owned = all.filter(|(path, key)| owns(path, key));
+        owned.map(|(path, key)| Unread { key: ObjectKey::clone(key), file: path.to_path_buf() }).collect()
+    }
+
+    /// Goes on with versions that were good with another process: of objects that are there, where the receiver finds out
+    /// whether they are of use, and of objects that a file held and that may still be in what cannot be read of it.
+    pub(super) fn recall(&mut self, objects: Vec<(Option<PathBuf>, Box<Resource>)>) -> Batch {
+        let mut batch = Batch::default();
+        for (file, resource) in objects {
+            let key = resource.key();
+            let place = match self.claims.get(&key) {
+                Some(claim) => claim.holders.first().map(|owner| owner.place.clone()),
+                None => file.and_then(|file| self.retain(&file, key)),
+            };
+            batch.changes.extend(place.map(|place| (Change::Recall(resource), Some(place))));
+        }
+        batch.faults = self.faults;
+        batch
+    }
+
+    /// Takes an object for one of those that a file may still hold; `None` when there is no such file, or when all of it
+    /// was read: then the object is gone.
+    fn retain(&mut self, path: &Path, key: ObjectKey) -> Option<Place> {
+        let path = Arc::clone(self.files.get_key_value(path)?.0);
+        let file = self.files.get_mut(&path)?;
+        if file.fault == Faults::default() {
+            return None;
+        }
+        let key = Arc::new(key);
+        let place = Place { path, line: 1, item: None };
+        // Whatever is read of it later is something else.
+        let holder = Holder { place: place.clone(), digest: 0, state: State::Live };
+        self.claims.insert(Arc::clone(&key), Claim { holders: vec![holder], is_told: true });
+        file.keys.insert(file.keys.partition_point(|other| *other < key), Arc::clone(&key));
+        file.unread = file.unread.iter().cloned().chain([key]).collect();
+        let fault = Faults { n_objects: file.fault.n_objects + 1, ..file.fault };
+        self.faults.replace(&mut file.fault, fault);
+        Some(place)
+    }
+
     fn put(&mut self, path: &Arc<Path>, hash: u128, manifest: Manifest, touched: &mut Touched) {
         let Manifest { objects, problems, unknown, has_gaps } = manifest;
         let mut keys = Vec::with_capacity(objects.len());
@@ -202,9 +252,11 @@ impl Holdings {
         let mut gone = std::mem::take(&mut file.keys);
         gone.retain(|key| keys.binary_search(key).is_err());
         let mut fault = Faults::default();
+        file.unread = Box::default();
         if has_gaps {
             // What is not found may be in the documents that cannot be read.
             fault = Faults { n_files: 1, n_objects: gone.len() };
+            file.unread = gone.iter().map(Arc::clone).collect();
             keys.append(&mut gone);
             keys.sort_unstable();
         }

@@ -30,6 +30,7 @@ use self::tree::Tree;
 use self::watch::{Message, Watch};
 use self::worker::Worker;
 use super::manifest::parse;
+use super::recall::{Recall, Unread};
 use super::{Batch, SourceEvent};
 
 /// Why manifests cannot be read at all.
@@ -151,6 +152,18 @@ impl DirectoryHandle {
     pub fn reread(&self) {
         // Without a receiver nothing is read any more.
         let _ = self.messages.send(Message::Reread);
+    }
+
+    /// The objects whose newest versions cannot be read.
+    pub(super) async fn unread(&self) -> Vec<Unread> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.messages.send(Message::Unread(answer));
+        answered.await.unwrap_or_default()
+    }
+
+    /// Goes on with last good versions.
+    pub(super) fn recall(&self, recall: Recall) {
+        let _ = self.messages.send(Message::Recall(recall));
     }
 }
 

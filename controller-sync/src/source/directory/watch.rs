@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, Flag, ModifyKind, RenameMode};
 use notify::{ErrorKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::oneshot;
+
+use crate::source::recall::{Recall, Unread};
 
 /// How many messages are taken at once: a file that is written all the time must not keep the others waiting.
 const MAX_MESSAGES: usize = 4096;
@@ -25,6 +28,10 @@ pub(super) enum Message {
     Observed(Observation),
     /// Read everything again.
     Reread,
+    /// Say which objects cannot be read.
+    Unread(oneshot::Sender<Vec<Unread>>),
+    /// Go on with last good versions.
+    Recall(Recall),
     /// Nobody listens any more.
     Stop,
 }
@@ -176,7 +183,7 @@ impl Fence {
     fn is_told_by(&self, message: &Message) -> bool {
         match message {
             Message::Observed(Observation::Modified(path)) => *path == self.path,
-            Message::Observed(_) | Message::Reread | Message::Stop => false,
+            Message::Observed(_) | Message::Reread | Message::Unread(_) | Message::Recall(_) | Message::Stop => false,
         }
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Desk {
     /// Objects that are asked for, each with whether it has gone since.
     fetching: BTreeMap<ObjectKey, bool>,
     waiting: BTreeMap<ObjectKey, Waiting>,
+    /// Objects whose newest versions are refused.
+    refused: BTreeSet<ObjectKey>,
     /// Namespaces that are served; `None` for all of them.
     namespaces: Option<BTreeSet<Box<str>>>,
     /// Namespaces of what the flags name: served for that alone.
@@ -89,6 +91,7 @@ impl Desk {
             references: BTreeMap::new(),
             fetching: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            refused: BTreeSet::new(),
             namespaces: selects_namespaces.then(BTreeSet::new),
             exempt: named.iter().map(|key| key.namespace.clone()).collect(),
             outcome: Outcome::default(),
@@ -155,6 +158,12 @@ impl Desk {
         if known.get(&key).is_some_and(|known| version.is_before(known)) {
             return;
         }
+        let is_another = known.get(&key).is_some_and(|known| known.uid != version.uid);
+        if is_another && matches!(change, Change::Refuse(..)) {
+            // The last good version was one of an object that is gone.
+            self.remove(watch, &key);
+        }
+        let Some(known) = self.known_mut(watch) else { return };
         let old = known.insert(key.clone(), version.clone());
         if let Some(shown) = shown {
             self.outcome.shown.push((key.clone(), Some(shown)));
@@ -166,10 +175,31 @@ impl Desk {
             if let Resource::Namespace(namespace) = &**resource {
                 return self.select(namespace.meta.name.clone());
             }
+            self.refused.remove(&key);
             return self.refer(key, change, references);
         }
         // A refused version changes nothing: the last good one still needs what it names.
+        self.refused.insert(key);
         self.outcome.changes.push(change);
+    }
+
+    /// Goes on with a version that was good with another process, if it is one of the same object and that is refused. It
+    /// counts only where no good one is known, and needs what it names like any other.
+    pub(super) fn recall(&mut self, resource: Resource, references: Vec<ObjectKey>) {
+        let key = resource.key();
+        let is_known = |watch: usize| {
+            let known = self.watches.get(watch).and_then(|watch| watch.known.get(&key));
+            known.is_some_and(|known| *known.uid == *resource.uid())
+        };
+        let has_good_one = self.waiting.contains_key(&key) || self.references.contains_key(&key);
+        if self.refused.contains(&key) && !has_good_one && self.watches_of(&key).any(is_known) {
+            self.refer(key, Change::Recall(Box::new(resource)), references);
+        }
+    }
+
+    /// Whether any of these objects waits for what it names.
+    pub(super) fn awaits(&self, keys: &BTreeSet<ObjectKey>) -> bool {
+        keys.iter().any(|key| self.waiting.contains_key(key))
     }
 
     /// Tells a change as soon as everything that it names is known.
@@ -227,6 +257,7 @@ impl Desk {
             _ => {}
         }
         self.waiting.remove(key);
+        self.refused.remove(key);
         self.outcome.changes.push(Change::Remove(key.clone()));
         let references = self.references.remove(key).unwrap_or_default();
         self.release(&references);

@@ -11,15 +11,16 @@ mod object;
 mod scope;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use kube::Client;
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use translate::Config;
-use translate::resources::{Kind, NamespacedName, ObjectKey};
+use translate::resources::{Kind, NamespacedName, ObjectKey, Resource};
 
 pub(crate) use self::backoff::Backoff;
 pub use self::connect::{ConnectError, connect};
@@ -27,6 +28,7 @@ use self::demand::Demand;
 use self::desk::{Desk, Fetched, Message, Outcome};
 use self::scope::Scope;
 use self::watch::Watch;
+use super::recall::{self, LastGood, Recall};
 use super::{Batch, SourceEvent};
 use crate::status::Board;
 
@@ -56,6 +58,21 @@ pub struct KubeSource {
     /// What the flags name.
     named: Vec<ObjectKey>,
     board: Arc<Board>,
+    recalls: mpsc::Receiver<Recall>,
+    /// The other end, for handles.
+    recall: mpsc::Sender<Recall>,
+}
+
+/// Asks a [`KubeSource`] for something while it runs.
+#[derive(Clone)]
+pub struct KubeHandle(mpsc::Sender<Recall>);
+
+/// Somebody who waits for last good versions to be told.
+struct Recalled {
+    keys: BTreeSet<ObjectKey>,
+    /// Objects that are known only when those of the keys have named them.
+    named: Vec<Resource>,
+    done: oneshot::Sender<()>,
 }
 
 /// The watches, each with what asks it for a new list.
@@ -80,12 +97,20 @@ impl KubeSource {
             .map(|(namespace, name)| NamespacedName::new(namespace, name).of_kind(Kind::Service));
         let named: Vec<ObjectKey> = config.references().into_iter().chain(services).collect();
         let scopes = scopes(selection, &named);
-        Self { client, config: Arc::new(config), scopes, named, board }
+        let (recall, recalls) = mpsc::channel(1);
+        Self { client, config: Arc::new(config), scopes, named, board, recalls, recall }
+    }
+
+    /// A handle that outlives [`KubeSource::run`].
+    #[must_use]
+    pub fn handle(&self) -> KubeHandle {
+        KubeHandle(self.recall.clone())
     }
 
     /// Tells what is there and then what changes, until nobody receives it any more.
     pub async fn run(self, output: mpsc::Sender<SourceEvent>) {
-        let Self { client, config, scopes, named, board } = self;
+        // The end for handles is kept, so that the other one never closes.
+        let Self { client, config, scopes, named, board, mut recalls, recall: _recall } = self;
         let (sender, mut messages) = mpsc::channel(QUEUE);
         let demand = Arc::new(Demand::default());
         let selects = scopes.iter().any(|scope| scope.kind == Kind::Namespace);
@@ -96,23 +121,29 @@ impl KubeSource {
             scopes,
             tasks: JoinSet::new(),
             client,
-            config,
+            config: Arc::clone(&config),
             demand,
             output: sender,
         };
         let mut is_told = false;
+        let mut recalled: Vec<Recalled> = Vec::new();
         loop {
             watches.start(&desk);
             let message = tokio::select! {
-                message = messages.recv() => message,
+                Some(message) = messages.recv() => Some(message),
+                Some(recall) = recalls.recv() => {
+                    recalled.push(Recalled::begin(&mut desk, recall, &config));
+                    None
+                }
                 () = output.closed() => return,
             };
             let noticed = Some(Instant::now());
-            let Some(message) = message else { return };
-            desk.take(message);
+            message.into_iter().for_each(|message| desk.take(message));
             while let Ok(message) = messages.try_recv() {
                 desk.take(message);
             }
+            let are_told: Vec<_> = recalled.extract_if(.., |recalled| !desk.awaits(&recalled.keys)).collect();
+            let are_told: Vec<_> = are_told.into_iter().map(|recalled| recalled.finish(&mut desk)).collect();
             let Outcome { changes, fetch, relist, shown } = desk.take_outcome();
             board.show(shown);
             fetch.into_iter().for_each(|key| watches.fetch(key));
@@ -122,12 +153,43 @@ impl KubeSource {
             let batch = (!batch.is_empty()).then_some(SourceEvent::Batch(batch));
             let listed = (!is_told && desk.is_complete()).then_some(SourceEvent::Listed);
             is_told |= listed.is_some();
-            for event in batch.into_iter().chain(listed) {
+            for event in batch.into_iter().chain(listed).chain(are_told) {
                 if output.send(event).await.is_err() {
                     return;
                 }
             }
         }
+    }
+}
+
+impl KubeHandle {
+    /// Goes on with last good versions.
+    pub(super) async fn recall(&self, recall: Recall) {
+        // Without a receiver nothing is read any more.
+        let _ = self.0.send(recall).await;
+    }
+}
+
+impl Recalled {
+    /// Puts last good versions on the desk that name others.
+    fn begin(desk: &mut Desk, Recall { objects, done }: Recall, config: &Config) -> Self {
+        let read = objects.into_iter().filter_map(|LastGood { file: _, object }| recall::read(object, config));
+        let read = read.map(|resource| *resource);
+        let (named, naming): (Vec<_>, Vec<_>) = read.partition(|resource| Demand::concerns(resource.key().kind));
+        let keys = naming.iter().map(Resource::key).collect();
+        for resource in naming {
+            let references = resource.references(config);
+            desk.recall(resource, references);
+        }
+        Self { keys, named, done }
+    }
+
+    /// Puts the others there, when nothing waits any more.
+    fn finish(self, desk: &mut Desk) -> SourceEvent {
+        for resource in self.named {
+            desk.recall(resource, Vec::new());
+        }
+        SourceEvent::Recalled(self.done)
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn read(mut value: Value, kind: Kind, config: &Config) -> Option<Obje
     };
     let references = match &change {
         Change::Apply(resource, _) => resource.references(config),
-        Change::Refuse(..) | Change::Remove(_) => Vec::new(),
+        Change::Refuse(..) | Change::Recall(_) | Change::Remove(_) => Vec::new(),
     };
     Some(Object { key, version: Version { uid, resource, digest }, change, references, shown })
 }

@@ -72,7 +72,7 @@ pub(super) enum State {
 /// Every Ingress, sorted by place.
 pub(super) fn all(loaded: &Loaded, places: &Places<'_>) -> Vec<IngressReport> {
     let keys = loaded.batch.changes.iter().map(|(change, _)| match change {
-        Change::Apply(resource, _) => (resource.key(), false),
+        Change::Apply(resource, _) | Change::Recall(resource) => (resource.key(), false),
         Change::Refuse(key, _) | Change::Remove(key) => (key.clone(), true),
     });
     let keys: BTreeMap<ObjectKey, bool> = keys.filter(|(key, _)| key.kind == Kind::Ingress).collect();

@@ -37,7 +37,7 @@ impl<'a> Places<'a> {
             let key = match change {
                 Change::Apply(resource, _) => resource.key(),
                 Change::Refuse(key, _) => key.clone(),
-                Change::Remove(_) => return None,
+                Change::Recall(_) | Change::Remove(_) => return None,
             };
             Some((key, place.as_ref()?))
         });

@@ -135,6 +135,8 @@ pub struct Annotations {
     pub denials: Vec<Box<str>>,
     /// Why all paths of its hosts answer 503, those of other Ingresses too; empty when they do not.
     pub host_denials: Vec<Box<str>>,
+    /// What was written, of what is known: names of today with their prefixes, and values. Read again, it gives the same.
+    pub written: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl Annotations {
@@ -145,6 +147,7 @@ impl Annotations {
         problems: &mut Problems,
     ) -> Arc<Self> {
         let mut parsed = Self::default();
+        let mut written = Vec::new();
         for (key, name, value) in recognized(annotations.into_iter().flatten(), prefixes) {
             let field = format!("metadata.annotations[{key}]");
             let Some(row) = table::find(name).or_else(|| table::find_own(key)) else {
@@ -152,6 +155,8 @@ impl Annotations {
                 problems.warnings.push(Problem::warning(Reason::AnnotationUnknown, field, message));
                 continue;
             };
+            let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+            written.push((format!("{prefix}/{name}").into(), value.into()));
             match row.apply(value, &mut parsed) {
                 Ok(None) => {}
                 Ok(Some(warning)) => problems.warnings.push(Problem { field, ..warning }),
@@ -163,7 +168,10 @@ impl Annotations {
         }
         // Most Ingresses have no annotation of ours: they share one value.
         static NONE: LazyLock<Arc<Annotations>> = LazyLock::new(Arc::default);
-        if parsed == **NONE { Arc::clone(&NONE) } else { Arc::new(parsed) }
+        if parsed == **NONE {
+            return Arc::clone(&NONE);
+        }
+        Arc::new(Self { written: written.into(), ..parsed })
     }
 
     /// Annotations that say nothing without another one, whether that one is there, and which of them are.

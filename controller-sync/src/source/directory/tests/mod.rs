@@ -3,6 +3,7 @@
 mod edits;
 mod faults;
 mod listing;
+mod recalled;
 mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +103,7 @@ impl Watched {
         let event = timeout(DEADLINE, self.events.recv()).await;
         let event = event.unwrap_or_else(|_| panic!("waited for {what}, saw {:#?} {:#?}", self.batches, self.reports));
         match event.expect("the source goes on") {
-            SourceEvent::Listed => false,
+            SourceEvent::Listed | SourceEvent::Recalled(_) => false,
             SourceEvent::Batch(batch) => {
                 self.apply(batch);
                 true
@@ -123,6 +124,11 @@ impl Watched {
                     self.now.insert(map.meta.name.to_string(), map.data["value"].clone());
                 }
                 Change::Refuse(key, _) => told.push(format!("{} refused {place}", key.name)),
+                Change::Recall(resource) => {
+                    let name = resource.key().name;
+                    told.push(format!("{name} recalled {place}"));
+                    self.now.insert(name.to_string(), "recalled".to_owned());
+                }
                 Change::Remove(key) => {
                     told.push(format!("{} removed {place}", key.name));
                     assert!(self.now.remove(&*key.name).is_some(), "{key} was not there");

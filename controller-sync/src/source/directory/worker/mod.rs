@@ -19,6 +19,7 @@ use super::watch::Watch;
 use super::writing::{Access, SETTLE, Writers};
 use super::{reading, unreadable_because};
 use crate::source::SourceEvent;
+use crate::source::recall::{self, LastGood, Recall};
 
 /// How long an object that is gone may come back, in the same file or in another one, before anybody is told.
 const GRACE: Duration = Duration::from_millis(20);
@@ -46,6 +47,8 @@ pub(super) struct Worker {
     /// Files that are empty, perhaps only for a moment, and until when that is doubted.
     doubted: BTreeMap<Arc<Path>, Instant>,
     holdings: Holdings,
+    /// Last good versions that are not told yet.
+    recalls: Vec<Recall>,
     is_listed: bool,
 }
 
@@ -63,6 +66,7 @@ impl Worker {
             readings: Readings::new(),
             doubted: BTreeMap::new(),
             holdings: Holdings::default(),
+            recalls: Vec::new(),
             is_listed: false,
         }
     }
@@ -82,6 +86,7 @@ impl Worker {
         }
         self.read_wanted()?;
         self.tell(output)?;
+        self.tell_recalled(output)?;
         let messages = self.watch.wait(self.deadline());
         self.take(messages)
     }
@@ -256,6 +261,22 @@ impl Worker {
         for event in batch.into_iter().chain(listed) {
             if output.blocking_send(event).is_err() {
                 return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Nobody is handed anything before the first list, and afterwards what is known does not wait for what is read.
+    fn tell_recalled(&mut self, output: &Sender<SourceEvent>) -> ControlFlow<()> {
+        for Recall { objects, done } in std::mem::take(&mut self.recalls) {
+            let read = objects.into_iter().filter_map(|LastGood { file, object }| {
+                recall::read(object, &self.config).map(|resource| (file, resource))
+            });
+            let batch = self.holdings.recall(read.collect());
+            for event in [SourceEvent::Batch(batch), SourceEvent::Recalled(done)] {
+                if output.blocking_send(event).is_err() {
+                    return ControlFlow::Break(());
+                }
             }
         }
         ControlFlow::Continue(())

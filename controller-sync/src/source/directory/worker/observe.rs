@@ -21,6 +21,9 @@ impl Worker {
                     self.is_tree_stale = true;
                     self.want_all(now);
                 }
+                // Whoever asked may be gone.
+                Message::Unread(answer) => drop(answer.send(self.holdings.unread())),
+                Message::Recall(recall) => self.recalls.push(recall),
                 Message::Stop => return ControlFlow::Break(()),
             }
         }

@@ -84,6 +84,7 @@ fn told(desk: &mut Desk) -> Vec<String> {
     let text = |change: Change| match change {
         Change::Apply(resource, _) => format!("+{}", resource.key()),
         Change::Refuse(key, _) => format!("!{key}"),
+        Change::Recall(resource) => format!("~{}", resource.key()),
         Change::Remove(key) => format!("-{key}"),
     };
     desk.take_outcome().changes.into_iter().map(text).collect()
@@ -210,6 +211,59 @@ fn what_a_refused_version_leaves_live_keeps_what_it_names() {
     let bad = json!({"metadata": {}, "spec": {"rules": [{"host": "no host"}]}});
     change(&mut desk, INGRESSES, object(Kind::Ingress, "a/web", 3, bad));
     assert_eq!(told(&mut desk), ["!Ingress a/web"]);
+}
+
+// === last good versions of another process ===
+
+/// An Ingress of this name that is refused.
+fn refused(name: &str, version: u64) -> Object {
+    object(Kind::Ingress, name, version, json!({"spec": {"rules": [{"host": "no host"}]}}))
+}
+
+fn recall(desk: &mut Desk, object: Object) {
+    let Change::Apply(resource, _) = object.change else { panic!("{object:?}") };
+    desk.recall(*resource, object.references);
+}
+
+#[test]
+fn a_recalled_ingress_waits_for_the_secret_that_it_names() {
+    let mut desk = listed([vec![refused("a/web", 2)], vec![], vec![]]);
+    recall(&mut desk, ingress("a/web", 1, "cert"));
+    let keys = [key(Kind::Ingress, "a/web")].into();
+    assert!(desk.awaits(&keys));
+    let found = Fetched::Found(Box::new(secret("a/cert", 2)));
+    desk.take(Message::Fetched { key: key(Kind::Secret, "a/cert"), found });
+    assert!(!desk.awaits(&keys));
+    assert_eq!(told(&mut desk), ["+Secret a/cert", "~Ingress a/web"]);
+    desk.take(Message::Gone { watch: INGRESSES, key: key(Kind::Ingress, "a/web") });
+    assert_eq!(told(&mut desk), ["-Ingress a/web", "-Secret a/cert"]);
+}
+
+#[test]
+fn nothing_is_recalled_but_the_same_object_whose_newest_version_is_refused() {
+    let mut desk = listed([vec![refused("a/web", 2), ingress("a/good", 1, "cert")], vec![], vec![]]);
+    desk.take_outcome();
+    for other in [ingress("a/gone", 1, "old"), ingress("a/good", 1, "old")] {
+        recall(&mut desk, other);
+    }
+    let another = json!({"metadata": {"namespace": "a", "name": "web", "uid": "of another"}, "spec": {"defaultBackend": backend()}});
+    recall(&mut desk, read(another, Kind::Ingress, &config()).unwrap());
+    let Outcome { changes, fetch, .. } = desk.take_outcome();
+    assert_eq!((changes.len(), fetch.len()), (0, 0));
+    change(&mut desk, INGRESSES, ingress("a/web", 3, "cert"));
+    desk.take_outcome();
+    recall(&mut desk, ingress("a/web", 1, "old"));
+    assert_eq!(told(&mut desk), [""; 0], "it has become good meanwhile");
+}
+
+#[test]
+fn the_last_good_version_of_an_object_does_not_stand_in_for_another_of_its_name() {
+    let mut desk = listed([vec![ingress("a/web", 1, "cert")], vec![], vec![secret("a/cert", 2)]]);
+    let another = json!({
+        "metadata": {"namespace": "a", "name": "web", "uid": "of another"}, "spec": {"rules": [{"host": "no host"}]},
+    });
+    list(&mut desk, INGRESSES, vec![read(another, Kind::Ingress, &config()).unwrap()]);
+    assert_eq!(told(&mut desk), ["-Ingress a/web", "-Secret a/cert", "!Ingress a/web"]);
 }
 
 // === namespaces ===

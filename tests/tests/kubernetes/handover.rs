@@ -1,0 +1,49 @@
+//! What a hand-over carries where an API server is the source.
+
+use std::path::Path;
+
+use tests::certificate::{self, Certificate};
+use tests::handoff::Place;
+use tests::manifests::{service, tls};
+use tests::{Client, wait};
+
+use crate::Own;
+
+#[tokio::test]
+async fn the_last_good_version_of_a_refused_ingress_outlives_an_upgrade_and_not_the_ingress() {
+    let own = Own::new("carried").await;
+    let upstream = own.cluster.upstream("web").await;
+    let host = "carried.test";
+    let good = format!("{}{}", own.ingress("web", host, "web"), tls(&[host], "cert"));
+    let annotation = "metadata:\n  annotations:\n    nginx.ingress.kubernetes.io/proxy-body-size: a lot\n";
+    let refused = own.ingress("web", "other.test", "web").replacen("metadata:\n", annotation, 1);
+    own.apply(&service("web", &[upstream.address()])).await;
+    own.apply(&Certificate::self_signed(&["first", host]).secret("cert")).await;
+    own.apply(&good).await;
+    let place = Place::new();
+    let gateway = own.start(&[&place.flag(), "--handoff-probation=50ms"]).await;
+    place.wait_until_taken().await;
+    let common_name = async || Client::https1(gateway.addresses().https, Some(host)).await.common_name();
+    let url = format!("https://{host}/");
+    gateway.wait_for(&url, |answer| answer.status == 200).await;
+    own.apply(&refused).await;
+    own.apply(&certificate::secret("cert", &[("tls.crt", b"garbage"), ("tls.key", b"garbage")])).await;
+    for object in ["Ingress carried/web", "Secret carried/cert"] {
+        gateway.wait_for_log(&["ERROR", object]).await;
+    }
+
+    let before = place.pid().await;
+    let upgraded = place.upgrade(None).await;
+    assert_eq!(upgraded.status.code(), Some(0), "{}", String::from_utf8_lossy(&upgraded.stderr));
+    let is_gone = async || (!Path::new(&format!("/proc/{before}/fd/0")).exists()).then_some(());
+    wait::until("the old process has ended", is_gone).await;
+    gateway.wait_for_log(&["compared with that of the old", "is_same=true"]).await;
+    assert_eq!(gateway.get(&url).await.status, 200);
+    assert_eq!(common_name().await, "first", "nothing that is good names the Secret");
+
+    own.cluster.delete("Ingress", own.name, "web").await;
+    own.apply(&refused).await;
+    gateway.wait_for(&url, |answer| answer.status == 404).await;
+    own.apply(&good).await;
+    gateway.wait_for(&url, |answer| answer.status == 200).await;
+}
