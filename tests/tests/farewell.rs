@@ -158,6 +158,49 @@ async fn an_upload_that_nobody_reads_ends_at_the_drain_limit_without_a_reset() {
     assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_large_upload_and_a_large_download_go_on_through_an_upgrade() {
+    let (sender, body) = fed();
+    let body = Arc::new(std::sync::Mutex::new(Some(body)));
+    let upstream = Upstream::with(move |request| {
+        let body = Arc::clone(&body);
+        Box::pin(async move {
+            if request.uri().path() == "/download" {
+                return Response::new(body.lock().unwrap().take().unwrap());
+            }
+            let length = request.into_body().collect().await.unwrap().to_bytes().len();
+            Response::new(full(length.to_string()))
+        })
+    })
+    .await;
+    let fixture = Fixture::start(upstream.address(), &["--drain-timeout=60s"]).await;
+    const PIECE: usize = 100_000;
+    let piece = || Bytes::from(vec![b'x'; PIECE]);
+    // More than the buffers on the way hold, less than the largest body (`proxy-body-size`).
+    let ((mut upload, uploading), mut download) = (fed(), sender);
+    let http = fixture.gateway.addresses().http;
+    let (mut up, mut down) = (Client::http1(http).await, Client::http1(http).await);
+    let request = Request::post("/upload").header("host", "a.test").header("content-length", 10 * PIECE);
+    let request = request.body(uploading).unwrap();
+    let uploaded = tokio::spawn(async move { up.try_send(request).await.unwrap().text() });
+    let answer = down.open(down.request("GET", "a.test", "/download", &[], "")).await.unwrap();
+    let downloaded = tokio::spawn(async move { answer.into_body().collect().await.unwrap().to_bytes().len() });
+    for number in 0..100 {
+        if number == 5 {
+            fixture.upgrade().await;
+            assert!(fixture.gateway.exit_status().is_none(), "it waits for what is under way");
+        }
+        if number < 10 {
+            upload.send_data(piece()).await.unwrap();
+        }
+        download.send_data(piece()).await.unwrap();
+    }
+    drop((upload, download));
+    assert_eq!(uploaded.await.unwrap(), (10 * PIECE).to_string());
+    assert_eq!(downloaded.await.unwrap(), 100 * PIECE);
+    assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0));
+}
+
 /// Sends the first bytes of what is written at once, and the others when it is told to.
 fn dam(mut stream: TcpStream, n_first: u64, opened: Arc<Semaphore>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 << 10);

@@ -138,6 +138,55 @@ async fn all_listening_sockets_are_handed_over_and_a_crash_with_them_changes_not
     fixture.assert_serves().await;
 }
 
+/// More than Pingora's own hand-over can carry (32), and than one message does.
+#[tokio::test]
+async fn any_number_of_listeners_is_handed_over() {
+    let more: Vec<Addresses> = (0..100).map(|_| Addresses::reserve()).collect();
+    let flags: Vec<String> = more.iter().map(|addresses| format!("--http={}", addresses.http)).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--handoff-probation=10ms"]).collect();
+    let fixture = Fixture::start(&flags).await;
+    let upgraded = fixture.place.upgrade(None).await;
+    assert_eq!(upgraded.status.code(), Some(0), "{}", fixture.gateway.log());
+    assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0));
+    for addresses in more {
+        let mut client = tests::Client::http1(addresses.http).await;
+        assert_eq!(client.get("a.test", "/", &[]).await.status, 200, "{}", addresses.http);
+    }
+}
+
+/// Needs root: the gateway runs as somebody else, and may be reached by root all the same.
+#[tokio::test]
+async fn a_process_of_another_user_is_sent_away_on_either_side() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can be two users: not checked");
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let (place, upstream, addresses) = (Place::new(), Upstream::echo("a").await, Addresses::reserve());
+    let objects = [service("a", &[upstream.address()]), ingress("a", "a.test", &[], &[("/", "a")])];
+    let manifests = Manifests::of(&objects.concat());
+    let own = place.copy("gateway");
+    let program = place.script(
+        "as-nobody",
+        &format!("exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {} run \"$@\"", own.display()),
+    );
+    for path in [place.socket().parent().unwrap(), manifests.path(), &manifests.file("manifests.yaml")] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let gateway = Gateway::spawn_program(&program, &[], addresses, manifests.path(), &[&place.flag()]);
+    gateway.wait_until_ready().await;
+    place.wait_until_taken().await;
+    let mut peer = place.connect().await;
+    peer.hello().await;
+    assert!(peer.receive().await.is_none(), "the connection is closed");
+    gateway.wait_for_log(&["hand-over connection refused", "user 0 is not the one of this process"]).await;
+    let refused = place.upgrade(None).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.contains("belongs to user 65534, this process runs as 0"), "{text}");
+    assert_eq!(gateway.get("http://a.test/").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_successor_that_says_what_is_not_due_is_sent_away() {
     let fixture = Fixture::start(&[]).await;

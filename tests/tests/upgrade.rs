@@ -162,6 +162,9 @@ async fn a_program_that_cannot_take_over_changes_nothing() {
     let fixture = Fixture::start(&["--handoff-timeout=2s"]).await;
     let gateway = binary();
     let broken = format!("exec {} run --manifests /nonexistent", gateway.display());
+    let bad = gateway.with_file_name("loadtest");
+    let faulty =
+        |fault| format!("exec {} successor --socket {} {fault}", bad.display(), fixture.place.socket().display());
     let elsewhere = format!("shift; exec {} run --http=192.0.2.1:1 \"$@\"", gateway.display());
     let programs = [
         (Path::new("/nonexistent/gateway").to_owned(), "spawn", "cannot be started"),
@@ -169,6 +172,8 @@ async fn a_program_that_cannot_take_over_changes_nothing() {
         (fixture.place.script("hangs", "exec sleep 600"), "hung", "no word"),
         (fixture.place.script("broken", &broken), "exited", "exit status: 2"),
         (fixture.place.script("elsewhere", &elsewhere), "gave_up", "bind 192.0.2.1:1"),
+        (fixture.place.script("crashes", &faulty("crash")), "exited", "signal: 6"),
+        (fixture.place.script("later", &faulty("version")), "version", "speaks version 65535"),
     ];
     let pid = fixture.place.pid().await;
     let load = fixture.load();
@@ -208,8 +213,65 @@ async fn a_successor_that_is_killed_in_the_probation_gives_way_to_the_old_proces
     assert_eq!(failed.status.code(), Some(1));
     assert!(said(&failed).contains("signal: 9"), "{}", said(&failed));
     assert_eq!(fixture.gateway.get("http://a.test/").await.status, 200);
+    log(&["no hand-over", "exited", "signal: 9"]).await;
     assert_eq!(fixture.gateway.metric("penstock_handovers_total", &["outcome=\"exited\""]).await, 1.0);
     assert_eq!(fixture.place.pid().await, pid);
+}
+
+#[tokio::test]
+async fn signals_during_an_upgrade_start_no_other_one_and_change_nothing() {
+    let fixture = Fixture::start(&[]).await;
+    let before = fixture.place.pid().await;
+    for signal in [Signal::HUP, Signal::USR2, Signal::USR2, Signal::HUP, Signal::USR2] {
+        fixture.gateway.signal(signal);
+    }
+    fixture.gateway.wait_for_log(&["incumbent", "in the probation"]).await;
+    for signal in [Signal::USR2, Signal::HUP] {
+        fixture.gateway.signal(signal);
+    }
+    assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0));
+    assert_ne!(fixture.place.pid().await, before);
+    let n_started = fixture.gateway.log().lines().filter(|line| line.contains("started a new process")).count();
+    assert_eq!(n_started, 1, "{}", fixture.gateway.log());
+    assert_eq!(fixture.gateway.get("http://a.test/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_signal_to_leave_ends_an_upgrade_wherever_it_is() {
+    for (signal, moment) in [(Signal::TERM, "waiting for PREPARED"), (Signal::QUIT, "in the probation")] {
+        let fixture = Fixture::start(&["--handoff-probation=600s", "--lame-duck=0s"]).await;
+        let held = fixture.hold(Client::http1(fixture.http()).await).await;
+        fixture.gateway.signal(Signal::USR2);
+        fixture.gateway.wait_for_log(&["incumbent", moment]).await;
+        fixture.gateway.signal(signal);
+        fixture.gateway.wait_for_log(&["no hand-over", "leaving"]).await;
+        // Its own signals end nothing but itself: what is under way goes on, and the new process has gone, too.
+        fixture.gateway.wait_for_log(&["gave up: the process is leaving"]).await;
+        fixture.released.add_permits(1);
+        assert_eq!(held.await.unwrap().unwrap().text(), "/held", "{moment}");
+        assert_eq!(fixture.gateway.wait_for_exit().await.code(), Some(0), "{moment}");
+        let is_closed = async || TcpStream::connect(fixture.http()).await.is_err().then_some(());
+        wait::until("nobody listens any more", is_closed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_successor_that_is_told_to_leave_in_the_probation_gives_way_to_the_old_process() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let fixture = Fixture::start(&["--handoff-probation=600s"]).await;
+        let upgrade = fixture.place.upgrade(None);
+        let leave = async {
+            let started = fixture.gateway.wait_for_log(&["started a new process"]).await;
+            let (_, successor) = started.split_once("pid=").unwrap();
+            fixture.gateway.wait_for_log(&["incumbent", "in the probation"]).await;
+            kill_process(Pid::from_raw(successor.trim().parse().unwrap()).unwrap(), signal).unwrap();
+        };
+        let (failed, ()) = tokio::join!(upgrade, leave);
+        assert_eq!(failed.status.code(), Some(1), "{signal:?}");
+        assert!(said(&failed).contains("the process is leaving"), "{signal:?}: {}", said(&failed));
+        assert_eq!(fixture.gateway.get("http://a.test/").await.status, 200, "{signal:?}");
+        assert_eq!(fixture.place.pid().await, fixture.gateway.pid(), "{signal:?}");
+    }
 }
 
 #[tokio::test]
