@@ -1,5 +1,7 @@
 //! The PROXY header that a load balancer in front writes before everything else (HAProxy's PROXY protocol, versions 1
 //! and 2): read to its last byte and not one further, because what follows is TLS or HTTP.
+//!
+//! It uses nothing else of this crate: `tests/fuzz` compiles it alone.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -66,7 +68,7 @@ async fn read_header(stream: &mut TcpStream) -> Result<Option<RelayedEnds>, Prox
 }
 
 /// The length of the header that the bytes begin with; `None` when it has to be more of them.
-fn frame(bytes: &[u8]) -> Result<Option<usize>, ProxyHeaderError> {
+pub(crate) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProxyHeaderError> {
     if v2::PROTOCOL_PREFIX.iter().zip(bytes).all(|(expected, byte)| expected == byte) {
         let Some([high, low]) = bytes.get(BINARY_HEAD - 2..BINARY_HEAD) else { return Ok(None) };
         let length = BINARY_HEAD + usize::from(u16::from_be_bytes([*high, *low]));
@@ -86,13 +88,18 @@ fn frame(bytes: &[u8]) -> Result<Option<usize>, ProxyHeaderError> {
 }
 
 /// Reads a complete header.
-fn parse(header: &[u8]) -> Result<Option<RelayedEnds>, ProxyHeaderError> {
+pub(crate) fn parse(header: &[u8]) -> Result<Option<RelayedEnds>, ProxyHeaderError> {
     let ends = |client: (IpAddr, u16), server: (IpAddr, u16)| {
         Some(RelayedEnds { client: SocketAddr::from(client), server: SocketAddr::from(server) })
     };
     if header.starts_with(TEXT_PREFIX) {
-        let header = v1::Header::try_from(header).map_err(|_| ProxyHeaderError::Malformed)?;
-        return Ok(match header.addresses {
+        let addresses = v1::Header::try_from(header).map_err(|_| ProxyHeaderError::Malformed)?.addresses;
+        // The parser takes a line feed alone behind `UNKNOWN`, and ports with a sign.
+        let has_sign = addresses != v1::Addresses::Unknown && header.contains(&b'+');
+        if has_sign || !header.ends_with(b"\r\n") {
+            return Err(ProxyHeaderError::Malformed);
+        }
+        return Ok(match addresses {
             v1::Addresses::Unknown => None,
             v1::Addresses::Tcp4(v1::IPv4 { source_address, source_port, destination_address, destination_port }) => {
                 ends((source_address.into(), source_port), (destination_address.into(), destination_port))
@@ -172,6 +179,8 @@ mod tests {
             b"PROXY TCP4 192.0.2.1 198.51.100.2 99999 443\r\n".to_vec(),
             b"PROXY TCP4 2001:db8::1 2001:db8::2 1 80\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\n".to_vec(),
+            b"PROXY UNKNOWN \n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 198.51.100.2 +1 443\r\n".to_vec(),
             b"PROXY UDP4 192.0.2.1 198.51.100.2 1 2\r\n".to_vec(),
             b"proxy UNKNOWN\r\n".to_vec(),
             long_text,
