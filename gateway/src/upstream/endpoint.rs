@@ -35,16 +35,7 @@ pub(crate) struct InFlight(Arc<Endpoint>);
 
 /// What is known about an endpoint.
 pub(super) fn state(endpoint: &Endpoint) -> &EndpointState {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let state = endpoint.slot.get_or_init(|| EndpointState {
-        number: NEXT.fetch_add(1, Ordering::Relaxed),
-        latency: Latency::default(),
-        outlier: Outlier::default(),
-        is_down: AtomicBool::new(false),
-        up_since: AtomicU64::new(0),
-        n_requests: AtomicU32::new(0),
-        began: AtomicU64::new(micros(clock::now())),
-    });
+    let state = endpoint.slot.get_or_init(|| EndpointState::new(clock::now()));
     #[expect(clippy::expect_used, reason = "nothing else writes to the slot of an endpoint")]
     state.expect("the slot of an endpoint holds its state")
 }
@@ -57,6 +48,20 @@ pub(super) fn micros(time: Duration) -> u64 {
 // === impl EndpointState ===
 
 impl EndpointState {
+    /// What is known about an endpoint that is seen for the first time.
+    pub(super) fn new(now: Duration) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            latency: Latency::default(),
+            outlier: Outlier::default(),
+            is_down: AtomicBool::new(false),
+            up_since: AtomicU64::new(0),
+            n_requests: AtomicU32::new(0),
+            began: AtomicU64::new(micros(now)),
+        }
+    }
+
     pub(super) fn n_requests(&self) -> u32 {
         self.n_requests.load(Ordering::Relaxed)
     }

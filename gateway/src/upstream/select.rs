@@ -139,3 +139,106 @@ impl Choice<'_> {
         age >= window || fastrand::f32() < (age.as_secs_f32() / window.as_secs_f32()).max(LEAST_SHARE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use routing::Slot;
+    use routing::model::{BackendKey, EndpointKey};
+
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(100);
+    const START: Duration = Duration::from_secs(1000);
+    const N_REQUESTS: usize = 30_000;
+
+    /// An endpoint that was first seen at a time.
+    fn endpoint(port: u16, since: Duration) -> Arc<Endpoint> {
+        let backend = BackendKey { namespace: "ns".into(), service: "a".into(), uid: "u".into(), port: 80 };
+        let address = ([10, 0, 0, 1], port).into();
+        let key = EndpointKey { backend: Arc::new(backend), address, pod_uid: "p".into() };
+        let endpoint = Arc::new(Endpoint { key, slot: Slot::default() });
+        endpoint.slot.get_or_init(|| EndpointState::new(since)).unwrap();
+        endpoint
+    }
+
+    /// Two endpoints that have long been there, and one that is new at [`START`].
+    fn with_newcomer() -> [Arc<Endpoint>; 3] {
+        [endpoint(1, Duration::ZERO), endpoint(2, Duration::ZERO), endpoint(3, START)]
+    }
+
+    fn slowly() -> Balance {
+        Balance { slow_start: Some(WINDOW), ..Balance::default() }
+    }
+
+    /// The share of the requests that the last endpoint gets when they take turns, at a time after [`START`].
+    fn share_by_turns(endpoints: &[Arc<Endpoint>], balance: &Balance, after: Duration) -> f64 {
+        share(endpoints, balance, after, |choice, turn| choice.first(from(endpoints, turn)))
+    }
+
+    /// The same when the one of two with fewer requests gets them.
+    fn share_of_two(endpoints: &[Arc<Endpoint>], balance: &Balance, after: Duration) -> f64 {
+        let n_requests = |state: &EndpointState| (None, state.n_requests() as f32);
+        share(endpoints, balance, after, |choice, _| choice.better_of_two(endpoints, n_requests))
+    }
+
+    fn share<'e>(
+        endpoints: &'e [Arc<Endpoint>],
+        balance: &Balance,
+        after: Duration,
+        pick: impl Fn(&Choice<'_>, usize) -> Option<&'e Arc<Endpoint>>,
+    ) -> f64 {
+        // Chance is the same in every run.
+        fastrand::seed(7);
+        let choice = Choice { balance, hash: 0, failed: &[], now: START + after };
+        let last = endpoints.last().unwrap();
+        let n_last = (0..N_REQUESTS).filter(|turn| Arc::ptr_eq(pick(&choice, *turn).unwrap(), last)).count();
+        n_last as f64 / N_REQUESTS as f64
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_a_share_that_grows_to_a_whole_one() {
+        let endpoints = with_newcomer();
+        for (percent, expected) in [(0, 0.1), (5, 0.1), (25, 0.25), (50, 0.5), (75, 0.75), (100, 1.0), (500, 1.0)] {
+            let share = share_by_turns(&endpoints, &slowly(), WINDOW * percent / 100);
+            assert!((share - expected / 3.0).abs() < 0.01, "after {percent} % of its time it gets {share}");
+        }
+    }
+
+    #[test]
+    fn whatever_chooses_leaves_a_new_endpoint_time() {
+        let endpoints = with_newcomer();
+        let shares = [0, 40, 70, 100].map(|percent| share_of_two(&endpoints, &slowly(), WINDOW * percent / 100));
+        assert!(shares.is_sorted_by(|one, next| next - one > 0.03), "{shares:?}");
+        assert!((shares[3] - 1.0 / 3.0).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_back_starts_slowly_again() {
+        let down = with_newcomer();
+        state(&down[2]).set_up(false, START + 2 * WINDOW);
+        state(&down[2]).set_up(true, START + 3 * WINDOW);
+        let ejected = with_newcomer();
+        state(&ejected[2]).outlier.eject(START + 3 * WINDOW - Duration::from_secs(10)).unwrap();
+        let away = share_by_turns(&ejected, &Balance::default(), 3 * WINDOW - Duration::from_secs(1));
+        assert!(away.abs() < f64::EPSILON, "ejected, it gets nothing: {away}");
+        for (what, endpoints) in [("found up again", down), ("back from its ejection", ejected)] {
+            let back = share_by_turns(&endpoints, &slowly(), 3 * WINDOW);
+            assert!((back - 0.1 / 3.0).abs() < 0.01, "{what}: {back}");
+            let later = share_by_turns(&endpoints, &slowly(), 4 * WINDOW);
+            assert!((later - 1.0 / 3.0).abs() < 0.01, "{what}: {later}");
+        }
+    }
+
+    #[test]
+    fn without_slow_start_a_new_endpoint_has_a_whole_share_at_once() {
+        let share = share_by_turns(&with_newcomer(), &Balance::default(), Duration::ZERO);
+        assert!((share - 1.0 / 3.0).abs() < 0.01, "{share}");
+    }
+
+    #[test]
+    fn where_all_are_new_nobody_is_turned_away() {
+        let endpoints = [endpoint(1, START), endpoint(2, START), endpoint(3, START)];
+        let share = share_by_turns(&endpoints, &slowly(), Duration::ZERO);
+        assert!((share - 1.0 / 3.0).abs() < 0.02, "{share}");
+    }
+}
