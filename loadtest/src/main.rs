@@ -4,6 +4,7 @@ mod bare;
 mod client;
 mod compare;
 mod edit;
+mod hostile;
 mod http;
 mod interrupt;
 mod live;
@@ -45,6 +46,8 @@ enum Command {
     Compare(compare::CompareFlags),
     /// What one comparison shows to be slower or larger than another one did
     Diff(compare::DiffFlags),
+    /// Clients that mean harm: slow ones, floods of HTTP/2, too many, and a gateway that runs out of what it needs
+    Hostile(hostile::HostileFlags),
     /// Time from the edit of a manifest to the first right answer, at 1,000 Ingresses and under load
     Live(live::LiveFlags),
     /// Resident memory of 10,000 routes with their Services and EndpointSlices, and what of it is given back
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(flags) => compare::compare(&flags),
         Command::Diff(flags) => compare::diff(&flags),
+        Command::Hostile(flags) => hostile::hostile(&flags),
         Command::Live(flags) => live::live(&flags),
         Command::Memory(flags) => memory::memory(&flags),
         Command::Bare(flags) => bare::serve(flags),

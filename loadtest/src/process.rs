@@ -66,6 +66,11 @@ impl Process {
         Ok(())
     }
 
+    /// The process that was started.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time of the program with its children.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<CpuTime> {
         procfs::cpu_time(self.child.id()).with_context(|| format!("{} is gone: {}", self.name, self.last_words()))

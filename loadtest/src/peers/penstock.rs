@@ -84,6 +84,19 @@ impl Gateway {
         Self::launch(Command::new(program), directory, log_directory, flags)
     }
 
+    /// The same, started by a shell that does something for its process first.
+    pub(crate) fn after(
+        first: &str,
+        program: &Path,
+        directory: &Path,
+        log_directory: &Path,
+        flags: &[String],
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\"")).arg(program);
+        Self::launch(command, directory, log_directory, flags)
+    }
+
     /// The same as the child of `gateway supervise`, which lives as long as a successor does.
     pub(crate) fn supervised(
         program: &Path,
