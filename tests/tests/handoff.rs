@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use tests::gateway::{Addresses, command};
+use tests::gateway::{Addresses, binary, command};
 use tests::handoff::{Peer, Place, frame, kind};
 use tests::manifests::{ingress, service};
 use tests::{Gateway, Manifests, Upstream, wait};
@@ -326,6 +326,34 @@ async fn without_room_for_its_own_socket_a_successor_gives_up_and_a_first_proces
     let first = Gateway::spawn(Addresses::reserve(), manifests.path(), &["--handoff-socket=/proc/handoff"]);
     assert_eq!(first.wait_for_exit().await.code(), Some(1));
     first.wait_for_log(&["/proc/handoff"]).await;
+}
+
+/// Needs root: the directory is mounted read-only for the gateway alone, after it has bound its socket.
+#[tokio::test]
+async fn on_a_file_system_that_has_become_read_only_the_old_process_serves_on() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can mount: not checked");
+        return;
+    }
+    let (place, manifests) = (Place::new(), Manifests::new());
+    let directory = place.socket().parent().unwrap().display().to_string();
+    let inner = format!("mount --bind {directory} {directory} && exec \"$@\"");
+    let gateway = binary().display().to_string();
+    let program = place.script("apart", &format!("exec unshare --mount sh -c '{inner}' sh {gateway} run \"$@\""));
+    let gateway = Gateway::spawn_program(&program, &[], Addresses::reserve(), manifests.path(), &[&place.flag()]);
+    gateway.wait_until_ready().await;
+    place.wait_until_taken().await;
+    let pid = gateway.pid().to_string();
+    let mount = ["--target", &pid, "--mount", "mount", "-o", "remount,bind,ro", &directory];
+    assert!(std::process::Command::new("nsenter").args(mount).status().unwrap().success());
+    let failed = place.upgrade(None).await;
+    assert_eq!(failed.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(text.contains("gave up") && text.contains("Read-only file system"), "{text}");
+    gateway.wait_for_log(&["no hand-over", "Read-only file system"]).await;
+    assert_eq!(gateway.metric("penstock_handovers_total", &["outcome=\"gave_up\""]).await, 1.0);
+    assert_eq!(gateway.get("http://nobody.test/").await.status, 404);
+    assert_eq!(place.pid().await, gateway.pid());
 }
 
 // === a gateway that is to take over, and an incumbent in the hands of the test ===

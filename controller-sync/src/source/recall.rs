@@ -104,12 +104,12 @@ fn export_within(objects: &[LastGood], max_bytes: usize) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(b"[".to_vec());
     let mut n_left_out = 0;
     for object in objects {
-        // Plain values: nothing in them can fail to be written.
-        let written = Zeroizing::new(serde_json::to_vec(object).unwrap_or_default());
-        if bytes.len() + written.len() + 2 > max_bytes {
+        // The name of a file that is no text cannot be written.
+        let written = serde_json::to_vec(object).ok().map(Zeroizing::new);
+        let Some(written) = written.filter(|written| bytes.len() + written.len() + 2 <= max_bytes) else {
             n_left_out += 1;
             continue;
-        }
+        };
         if bytes.len() > 1 {
             bytes.push(b',');
         }
@@ -117,7 +117,10 @@ fn export_within(objects: &[LastGood], max_bytes: usize) -> Zeroizing<Vec<u8>> {
     }
     bytes.push(b']');
     if n_left_out > 0 {
-        tracing::warn!(n_left_out, "too many objects are only good in older versions to hand all of them over");
+        tracing::warn!(
+            n_left_out,
+            "last good versions that are too much to hand over, or in a file whose name is no text"
+        );
     }
     bytes
 }
@@ -144,6 +147,9 @@ pub(super) fn read(object: Value, config: &Config) -> Option<Box<Resource>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use serde_json::json;
 
     use super::*;
@@ -162,7 +168,8 @@ mod tests {
     #[test]
     fn what_is_too_much_is_left_out_and_the_rest_is_sent() {
         let large = object(&"x".repeat(1000));
-        let objects = [object("a"), large, object("b")];
+        let nameless = LastGood { file: Some(OsStr::from_bytes(b"\xff").into()), ..object("c") };
+        let objects = [nameless, object("a"), large, object("b")];
         assert!(import(&export_within(&objects, 500)) == Some(vec![object("a"), object("b")]));
         assert!(import(&export_within(&objects, 0)) == Some(vec![]));
     }
