@@ -35,6 +35,7 @@ mod upstream;
 pub use admin::Dump;
 pub use connections::{ConnectionCounts, Connections};
 pub use failure::Failure;
+pub use filter::LimitTables;
 pub use health::HealthHandle;
 pub use listener::{
     CertificateSource, EndpointError, InheritedSockets, ListenError, Listeners, ProofError, SecureEndpoint,

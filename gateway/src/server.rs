@@ -15,7 +15,7 @@ use crate::admin::{AdminState, Dump, Readiness, admin_router, status_router};
 use crate::application::Application;
 use crate::connection::LINGER;
 use crate::connections::Connections;
-use crate::filter::Gatekeeper;
+use crate::filter::{Gatekeeper, LimitTables};
 use crate::health::{HealthChecks, HealthHandle};
 use crate::listener::{Endpoint, ListenerManager, Listeners, SecureEndpoint, Shared};
 use crate::proxy::Gateway;
@@ -79,6 +79,7 @@ pub struct Server {
     listeners: Listeners,
     ticket_keys: Arc<TicketKeys>,
     health: HealthHandle,
+    limits: Arc<LimitTables>,
 }
 
 impl Server {
@@ -121,6 +122,7 @@ impl Server {
         let (shutdown, is_shutdown) = watch::channel(false);
         // Passwords are hashed beside the traffic: half of the processors is left to it.
         let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
+        let limits = Arc::clone(gatekeeper.limits());
         let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper);
         let ticket_keys = Arc::new(TicketKeys::new().ok_or(ServerError::Randomness)?);
         let shared = Arc::new(Shared {
@@ -155,6 +157,7 @@ impl Server {
             listeners,
             ticket_keys,
             health,
+            limits,
         })
     }
 
@@ -193,6 +196,12 @@ impl Server {
     #[must_use]
     pub fn health(&self) -> &HealthHandle {
         &self.health
+    }
+
+    /// What clients have done of late.
+    #[must_use]
+    pub fn limits(&self) -> &Arc<LimitTables> {
+        &self.limits
     }
 
     /// Where others register what they count.

@@ -1,5 +1,5 @@
-//! What a process has learnt and its successor goes on with: last good versions of objects whose newest cannot be used, and
-//! endpoints that active checks found down.
+//! What a process has learnt and its successor goes on with: last good versions of objects whose newest cannot be used,
+//! endpoints that active checks found down, and what clients have done of late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -176,4 +176,18 @@ async fn an_endpoint_that_was_found_down_gets_no_request_before_the_successor_ha
     let is_back = async || (fixture.upstream_of("a.test").await != "well").then_some(());
     wait::until("its checks have found it well", is_back).await;
     assert_eq!(down().await, 0.0);
+}
+
+#[tokio::test]
+async fn a_client_that_has_spent_its_burst_has_spent_it_with_the_successor_too() {
+    let upstream = Upstream::echo("a").await;
+    // One request a minute, which leaks nothing while the test runs, and a burst of five.
+    let limited = ingress("a", "a.test", &[("limit-rpm", "1")], &[("/", "a")]);
+    let fixture = Fixture::start(Manifests::of(&[service("a", &[upstream.address()]), limited].concat())).await;
+    let ask = async || fixture.gateway.get("http://a.test/").await.status.as_u16();
+    for expected in [200, 200, 200, 200, 200, 200, 503] {
+        assert_eq!(ask().await, expected);
+    }
+    fixture.upgrade().await;
+    assert_eq!(ask().await, 503);
 }

@@ -422,7 +422,7 @@ async fn a_successor_skips_state_that_it_does_not_know_and_accepts_only_when_it_
         listener
     });
     let (gateway, mut peer) = successor(&place, addresses, &manifests).await;
-    let names = ["tls-ticket-keys-1", "endpoints-1", "last-good-objects-1", "last-good-objects-2"];
+    let names = ["tls-ticket-keys-1", "limits-1", "endpoints-1", "last-good-objects-1", "last-good-objects-2"];
     let mut parts: Vec<(&str, &[u8])> = names.map(|name| (name, &b"\0???"[..])).to_vec();
     let large = vec![0; 33_000_000];
     parts.extend([("model-digest", &b"another"[..]), ("large", &large), ("larger", &large), ("too-large", &large)]);

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// Asks the conditions of rules, and keeps what they cost to know.
 pub(crate) struct Gatekeeper {
-    limits: LimitTables,
+    limits: Arc<LimitTables>,
     passwords: PasswordChecker,
     authenticator: Authenticator,
 }
@@ -82,7 +82,12 @@ impl Gatekeeper {
     /// A gatekeeper that hashes passwords on at most `threads` threads at a time.
     pub(crate) fn new(threads: usize) -> Option<Self> {
         let (passwords, authenticator) = (PasswordChecker::new(threads)?, Authenticator::new()?);
-        Some(Self { limits: LimitTables::new(), passwords, authenticator })
+        Some(Self { limits: Arc::new(LimitTables::new()), passwords, authenticator })
+    }
+
+    /// What clients have done of late.
+    pub(crate) fn limits(&self) -> &Arc<LimitTables> {
+        &self.limits
     }
 
     /// Takes a request past the guards of its rule: first what counts requests, then who is there.

@@ -4,7 +4,8 @@
 //! the limit and whom it holds for. They are cut into many small sets with a lock each, so that two requests hardly ever
 //! meet at one.
 
-use std::hash::BuildHasher;
+mod memory;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use routing::CompiledLimits;
 use routing::model::{Limits, Rate};
 
+use self::memory::TagKey;
 use crate::failure::Failure;
 
 /// Sets of each table; with four entries each that is more than the 80,000 IPv4 clients of a zone of ingress-nginx.
@@ -21,8 +23,8 @@ const N_SETS: usize = 1 << 15;
 const N_WAYS: usize = 4;
 
 /// Who has done how much.
-pub(crate) struct LimitTables {
-    hasher: std::hash::RandomState,
+pub struct LimitTables {
+    tag_key: TagKey,
     epoch: Instant,
     buckets: Box<[Mutex<[Bucket; N_WAYS]>]>,
     counts: Arc<[Mutex<[Count; N_WAYS]>]>,
@@ -64,7 +66,7 @@ enum Kind {
 impl LimitTables {
     pub(crate) fn new() -> Self {
         Self {
-            hasher: std::hash::RandomState::new(),
+            tag_key: TagKey::random(),
             epoch: Instant::now(),
             buckets: (0..N_SETS).map(|_| Mutex::default()).collect(),
             counts: (0..N_SETS).map(|_| Mutex::default()).collect(),
@@ -73,9 +75,12 @@ impl LimitTables {
 
     /// Takes a request under the limits of its rule, in nginx's order: first its rates, then the requests under way.
     pub(crate) fn admit(&self, compiled: &CompiledLimits, client: IpAddr) -> Result<Option<Counted>, Failure> {
-        // Wraps after 49 days, see `Bucket::leaked`.
-        let now = self.epoch.elapsed().as_millis() as u32;
-        self.admit_at(compiled, client, now)
+        self.admit_at(compiled, client, self.now())
+    }
+
+    /// In milliseconds. Wraps after 49 days, see `Bucket::leaked`.
+    fn now(&self) -> u32 {
+        self.epoch.elapsed().as_millis() as u32
     }
 
     fn admit_at(&self, compiled: &CompiledLimits, client: IpAddr, now: u32) -> Result<Option<Counted>, Failure> {
@@ -84,7 +89,7 @@ impl LimitTables {
         if exempt.contain(client) {
             return Ok(None);
         }
-        let tag = |kind: Kind| self.hasher.hash_one((compiled.zone, client, kind));
+        let tag = |kind: Kind| self.tag_key.tag(&(compiled.zone, client, kind));
         let too_fast = Failure::Limited { status: *rate_status };
         let second = per_second.map(|rate| (tag(Kind::Second), rate, u64::from(rate.limit) * 1000));
         // nginx divides a rate by the minute to whole thousandths of a request in a second.
@@ -174,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    fn limits(change: impl FnOnce(&mut Limits)) -> CompiledLimits {
+    pub(super) fn limits(change: impl FnOnce(&mut Limits)) -> CompiledLimits {
         let mut limits = Limits {
             zone: LimitZone { namespace: "default".into(), name: "web".into() },
             per_second: None,
@@ -188,12 +193,12 @@ mod tests {
         CompiledLimits::new(Arc::new(limits))
     }
 
-    fn client(last: u8) -> IpAddr {
+    pub(super) fn client(last: u8) -> IpAddr {
         IpAddr::from([198, 51, 100, last])
     }
 
     /// How many of `n` requests at `now` pass.
-    fn n_passed(tables: &LimitTables, limits: &CompiledLimits, client: IpAddr, now: u32, n: usize) -> usize {
+    pub(super) fn n_passed(tables: &LimitTables, limits: &CompiledLimits, client: IpAddr, now: u32, n: usize) -> usize {
         (0..n).filter(|_| tables.admit_at(limits, client, now).is_ok()).count()
     }
 

@@ -30,6 +30,7 @@ pub(crate) use forwarded::client_of;
 pub(crate) use forwarded::set_forwarded_headers;
 use headers::edit_request;
 pub(crate) use headers::{drop_hop_headers, edit_response};
+pub use limits::LimitTables;
 pub(crate) use mirror::{Mirrors, RequestCopy};
 pub(crate) use request::prepare_request;
 pub(crate) use sizes::{BODY_TOO_LARGE, RESPONSE_HEAD_TOO_LARGE, admit_body, check_response_head, count_body};

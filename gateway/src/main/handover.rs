@@ -15,7 +15,7 @@ use controller_sync::upgrade::path::HandoffPath;
 use controller_sync::upgrade::{
     DataPlane, HandoverMetrics, Incumbent, ListeningSocket, Retired, Successor, UpgradeConfig,
 };
-use gateway::{EndpointNews, HealthHandle, InheritedSockets, Listeners, Server, TicketKeys};
+use gateway::{EndpointNews, HealthHandle, InheritedSockets, LimitTables, Listeners, Server, TicketKeys};
 use routing::Endpoint;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +26,8 @@ use super::flags::HandoffFlags;
 const DIGEST: &str = "model-digest";
 /// The section with the keys of TLS session tickets, in the form of `TicketKeys`.
 const TICKETS: &str = "tls-ticket-keys-1";
+/// The section with the buckets of clients, in the form of `LimitTables`.
+const LIMITS: &str = "limits-1";
 /// The section with what was learnt about endpoints.
 const ENDPOINTS: &str = "endpoints-1";
 /// The section with the last good versions of objects whose newest cannot be used.
@@ -35,6 +37,7 @@ const LAST_GOOD: &str = "last-good-objects-1";
 pub(crate) struct Plane {
     listeners: Listeners,
     ticket_keys: Arc<TicketKeys>,
+    limits: Arc<LimitTables>,
     health: HealthHandle,
     source: SourceHandle,
     requests: mpsc::Sender<SyncRequest>,
@@ -65,8 +68,8 @@ impl Handover {
             arguments: super::flags::inherited(std::env::args_os()),
         };
         let (listeners, ticket_keys) = (server.listeners().clone(), Arc::clone(server.ticket_keys()));
-        let health = server.health().clone();
-        let plane = Arc::new(Plane { listeners, ticket_keys, health, source, requests });
+        let (limits, health) = (Arc::clone(server.limits()), server.health().clone());
+        let plane = Arc::new(Plane { listeners, ticket_keys, limits, health, source, requests });
         let metrics = HandoverMetrics::new(server.metrics().registry()).context("metrics")?;
         Ok(Self { plane, config, path: HandoffPath::new(path), metrics })
     }
@@ -149,6 +152,7 @@ impl Plane {
                 true
             }
             TICKETS => self.ticket_keys.import(&bytes),
+            LIMITS => self.limits.import(&bytes),
             LAST_GOOD => self.recall(&bytes).await,
             ENDPOINTS => self.learn(&bytes).await,
             _ => false,
@@ -222,6 +226,7 @@ impl DataPlane for Plane {
         }
         add(DIGEST, format!("{:016x}", self.digest().await).into_bytes().into());
         add(TICKETS, self.ticket_keys.export());
+        add(LIMITS, self.limits.export());
         add(ENDPOINTS, gateway::export_endpoints(&self.endpoints().await).into());
         state
     }
