@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use routing::Model;
 use routing::model::{ListenerKey, Protocol};
 use serde_json::{Map, Value, json};
-use translate::{Change, Config, Decoded, ListenerConfig, Translator, decode};
+use translate::{Change, Config, Decoded, ListenerConfig, Translator, decode, encode};
 
 /// How many heaps of objects are thrown at the translator.
 const N_HEAPS: u32 = 1000;
@@ -276,6 +276,19 @@ fn calm(model: &Model) -> (Vec<Arc<routing::model::Host>>, Vec<Arc<routing::mode
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: N_HEAPS, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn objects_of_any_shape_are_written_as_they_were_read(object in bent()) {
+        let config = config();
+        for change in changes(object, &config) {
+            let Change::Apply(resource, _) = change else { continue };
+            let written = encode(&resource);
+            match decode(written.clone(), &config) {
+                Decoded::Resource(again, _) => prop_assert_eq!(again, resource, "{}", written),
+                other => prop_assert!(false, "{}: {:?}", written, other),
+            }
+        }
+    }
 
     #[test]
     fn objects_of_any_shape_harm_nobody(heap in prop::collection::vec(prop_oneof![4 => bent(), 1 => tree()], 1..8)) {
