@@ -14,6 +14,7 @@ mod memory;
 mod peers;
 mod process;
 mod procfs;
+mod propagation;
 mod report;
 mod routes;
 mod statistics;
@@ -52,6 +53,8 @@ enum Command {
     Live(live::LiveFlags),
     /// Resident memory of 10,000 routes with their Services and EndpointSlices, and what of it is given back
     Memory(memory::MemoryFlags),
+    /// Time from a change of an object to the first right answer, on a real API server and beside Traefik
+    Propagation(propagation::PropagationFlags),
     /// Requests that are lost by upgrades: by those that succeed, by those that fail, and by none of them
     Upgrade(upgrade::UpgradeFlags),
     /// Serves as the bare Pingora proxy
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Bare(flags) => bare::serve(flags),
         Command::Upstream { listen, grpc, body } => upstream::serve(listen, grpc, &body),
         Command::Successor { socket, fault } => upgrade::succeed(&socket, fault),
+        Command::Propagation(flags) => propagation::propagation(&flags),
         Command::Upgrade(flags) => upgrade::upgrade(&flags),
     };
     result.unwrap_or_else(|error| {

@@ -1,7 +1,7 @@
 //! The programs of this workspace, and tools below `.tools`, which git ignores.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -39,6 +39,15 @@ pub(crate) fn build_gateway() -> anyhow::Result<PathBuf> {
         bail!("cargo cannot build the gateway");
     }
     Ok(own.with_file_name("gateway"))
+}
+
+/// Builds the programs of a Kubernetes, unless they are there.
+pub(crate) fn build_cluster() -> anyhow::Result<()> {
+    let status = Command::new(root().join("tests/cluster/build")).stdout(Stdio::null()).status();
+    if !status.context("start tests/cluster/build")?.success() {
+        bail!("tests/cluster/build cannot build an API server");
+    }
+    Ok(())
 }
 
 /// A directory for a tool.

@@ -55,6 +55,21 @@ pub struct Reply {
     pub warnings: Vec<String>,
 }
 
+/// A connection to the API server.
+pub struct Session(Client);
+
+impl Session {
+    /// Sends a request, which the API server must not refuse.
+    ///
+    /// # Panics
+    /// When it does.
+    pub async fn send(&mut self, method: &str, target: &str, content_type: &str, body: &str) -> Reply {
+        let reply = send(&mut self.0, method, target, content_type, body).await;
+        assert!(reply.status < 300, "{reply:?}");
+        reply
+    }
+}
+
 impl Cluster {
     /// Starts etcd and an API server, and waits until it is ready.
     pub async fn start() -> Self {
@@ -286,6 +301,11 @@ impl Cluster {
              controller: {controller}\n"
         );
         self.apply("", &manifest).await;
+    }
+
+    /// A connection to the API server, as the admin, for many requests.
+    pub async fn session(&self) -> Session {
+        Session(Client::https1(self.address, None).await)
     }
 
     /// Asks the API server as the admin.

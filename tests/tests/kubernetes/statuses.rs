@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::handoff::Place;
 use tests::manifests::{ingress, service};
-use tests::{Gateway, wait};
+use tests::{Gateway, Relay, wait};
 
 use crate::{Own, of_class};
 
@@ -148,6 +148,39 @@ async fn a_leader_that_is_killed_is_followed_by_another_within_15_seconds() {
     wait_until_shown(&own, "next", json!([{"ip": "192.0.2.1"}])).await;
     let took = began.elapsed();
     assert!(took <= Duration::from_secs(15), "{took:?}");
+}
+
+/// K-13: it is alive, and cannot know that another one has taken over.
+#[tokio::test]
+async fn a_leader_that_is_cut_off_stops_by_itself_and_another_one_writes() {
+    let own = Own::new("parted").await;
+    let upstream = own.cluster.upstream("web").await;
+    own.apply(&service("web", &[upstream.address()])).await;
+    own.apply(&own.ingress("web", "web.parted.test", "web")).await;
+    let relay = Relay::to(own.cluster.address()).await;
+    let kubeconfig = own.cluster.kubeconfig_of("admin", relay.address());
+    let ttl = "--election-ttl=3s";
+    let first = own.start_as(&kubeconfig, &["--publish-status-address=192.0.2.1", ttl]).await;
+    wait_until_shown(&own, "web", json!([{"ip": "192.0.2.1"}])).await;
+    let second = own.start(&["--publish-status-address=192.0.2.2", ttl]).await;
+    let leads = async |gateway: &Gateway| {
+        gateway.metric("nginx_ingress_controller_leader_election_status", &[own.name]).await > 0.0
+    };
+    assert!(leads(&first).await && !leads(&second).await);
+
+    relay.cut();
+    let has_changed = async || (!leads(&first).await && leads(&second).await).then_some(());
+    wait::until("the other one leads", has_changed).await;
+    wait_until_shown(&own, "web", json!([{"ip": "192.0.2.2"}])).await;
+    assert_eq!(first.get("http://web.parted.test/").await.upstream(), "web", "it serves on");
+
+    // Back again, it follows, and leaves the writing to the other one.
+    relay.restore();
+    own.apply(&own.ingress("next", "next.parted.test", "web")).await;
+    first.wait_for("http://next.parted.test/", |answer| answer.status == 200).await;
+    wait_until_shown(&own, "next", json!([{"ip": "192.0.2.2"}])).await;
+    assert!(!leads(&first).await && leads(&second).await);
+    assert_eq!(shown(&own, "web").await, json!([{"ip": "192.0.2.2"}]));
 }
 
 /// What the old process has written is the new one's business.
