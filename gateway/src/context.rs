@@ -29,6 +29,9 @@ pub(crate) struct Context {
     pub request_id: Option<HeaderValue>,
     /// The target as it was received, where normalisation changed it.
     pub received_target: Option<Box<[u8]>>,
+    /// The path that its rule was found by, to be compared with the one that is forwarded.
+    #[cfg(debug_assertions)]
+    pub matched_path: Box<str>,
     /// The rule that took it.
     pub rule: Option<Arc<CompiledRule>>,
     /// Counters of the rule.
@@ -105,6 +108,8 @@ impl Context {
             client: None,
             request_id: None,
             received_target: None,
+            #[cfg(debug_assertions)]
+            matched_path: Box::default(),
             rule: None,
             metrics: None,
             compressor: None,
@@ -145,6 +150,15 @@ impl Context {
             server_name: connection.server_name.as_deref(),
         };
         (request, connection)
+    }
+
+    /// The path that the rule was found by, or the one that the rule makes of it, is the path that is forwarded.
+    #[cfg(debug_assertions)]
+    pub(crate) fn assert_same_path(&self, request: &RequestHeader) {
+        let forwarded = request.raw_path().split(|byte| *byte == b'?').next().unwrap_or_default();
+        let rewritten = self.route.as_ref().and_then(|route| route.rewritten.path.as_deref());
+        let expected = rewritten.unwrap_or(&self.matched_path);
+        assert_eq!(forwarded.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
     }
 }
 

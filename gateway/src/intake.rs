@@ -70,6 +70,10 @@ impl Intake {
         context: &mut Context,
     ) -> Option<Reply> {
         let (view, connection_view) = context.views(request, connection);
+        #[cfg(debug_assertions)]
+        {
+            context.matched_path = view.path.into();
+        }
         let decision = decide(snapshot, &view, &connection_view);
         let is_guarded = decision.is_guarded();
         let reply = self.follow(decision, context);

@@ -120,7 +120,10 @@ impl ProxyHttp for Gateway {
             answer::expectation(session).await?;
             request.remove_header(&header::EXPECT);
         }
-        filter::prepare_request(session.req_header(), request, context)
+        filter::prepare_request(session.req_header(), request, context)?;
+        #[cfg(debug_assertions)]
+        context.assert_same_path(request);
+        Ok(())
     }
 
     /// Counts the body as it passes.
