@@ -1,13 +1,11 @@
 //! Connections that are slow on purpose.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::site::{HOST, Site, bulk_request, connect};
@@ -16,8 +14,9 @@ use super::{Honest, HostileFlags, Row};
 
 /// How long a connection is looked at that does not end.
 pub(super) const LIMIT: Duration = Duration::from_secs(15);
-/// Connections that are being opened at a time.
-const OPENING: usize = 256;
+/// Between the opening of one connection and that of the next: all of them together would be a flood, whose sender
+/// needs as much of the processors as the gateway.
+const PAUSE: Duration = Duration::from_millis(1);
 /// A head, a handshake and a first byte have 10 s; the end of thousands of connections takes a moment.
 const GONE: Duration = Duration::from_millis(10_500);
 /// How many connections are slow with bodies, which may take their time.
@@ -97,17 +96,14 @@ pub(super) fn row(attack: &Attack, site: &Site, flags: &HostileFlags) -> anyhow:
 fn all(address: SocketAddr, pace: Pace, n_connections: u32) -> anyhow::Result<Vec<Option<Duration>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start threads")?;
     runtime.block_on(async {
-        let opening = Arc::new(Semaphore::new(OPENING));
         let mut tasks = JoinSet::new();
-        for _ in 0..n_connections {
-            let opening = Arc::clone(&opening);
+        for number in 0..n_connections {
             tasks.spawn(async move {
-                let permit = opening.acquire().await;
+                tokio::time::sleep(PAUSE * number).await;
                 let stream = match pace {
                     Pace::Read => connect_narrow(address).await,
                     Pace::Silent | Pace::Drip(_) | Pace::Body => connect(address).await,
                 };
-                drop(permit);
                 let began = Instant::now();
                 let end = tokio::time::timeout(LIMIT, live(stream.context("connect")?, pace));
                 anyhow::Ok(end.await.ok().map(|()| began.elapsed()))
