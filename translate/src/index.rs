@@ -23,6 +23,8 @@ pub(crate) struct Index {
     twins: Relation<HostPattern>,
     /// By the Service ports that they refer to.
     backends: Relation<BackendRef>,
+    /// The same of those that say something of the endpoints behind these: few do, and a Service may have thousands of users.
+    opinions: Relation<BackendRef>,
     /// By the Secrets that they refer to.
     certificates: Relation<CertificateRef>,
     /// By the users that they refer to.
@@ -37,6 +39,9 @@ struct Relation<K>(BTreeMap<K, Vec<NamespacedName>>);
 impl Index {
     pub(crate) fn add(&mut self, ingress: &Ingress) {
         let key = ingress.meta.key();
+        if has_opinion(ingress) {
+            backend_refs(ingress).for_each(|backend| self.opinions.add(backend, &key));
+        }
         if ingress.annotations.canary.is_on {
             ingress.hosts().for_each(|host| self.canaries.add(host.clone(), &key));
             backend_refs(ingress).for_each(|backend| self.backends.add(backend, &key));
@@ -53,6 +58,9 @@ impl Index {
 
     pub(crate) fn remove(&mut self, ingress: &Ingress) {
         let key = ingress.meta.key();
+        if has_opinion(ingress) {
+            backend_refs(ingress).for_each(|backend| self.opinions.remove(&backend, &key));
+        }
         if ingress.annotations.canary.is_on {
             ingress.hosts().for_each(|host| self.canaries.remove(host, &key));
             backend_refs(ingress).for_each(|backend| self.backends.remove(&backend, &key));
@@ -69,11 +77,12 @@ impl Index {
 
     /// Gives back the room that many changes leave in the maps.
     pub(crate) fn repack(&mut self) {
-        let Self { hosts, canaries, aliases, twins, backends, certificates, credentials, authorities } = self;
+        let Self { hosts, canaries, aliases, twins, backends, opinions, certificates, credentials, authorities } = self;
         for relation in [hosts, canaries, aliases, twins] {
             repack(&mut relation.0);
         }
         repack(&mut backends.0);
+        repack(&mut opinions.0);
         repack(&mut certificates.0);
         repack(&mut credentials.0);
         repack(&mut authorities.0);
@@ -109,6 +118,11 @@ impl Index {
 
     pub(crate) fn of_backend(&self, backend: &BackendRef) -> impl Iterator<Item = &NamespacedName> {
         self.backends.of(backend)
+    }
+
+    /// Those of the users of a backend that say something of its endpoints.
+    pub(crate) fn opinions_on(&self, backend: &BackendRef) -> impl Iterator<Item = &NamespacedName> {
+        self.opinions.of(backend)
     }
 
     /// Whether some Ingress has a rule for a host.
@@ -161,6 +175,11 @@ impl Index {
         let start = BackendRef { namespace: namespace.into(), service: service.into(), port: PortRef::Number(0) };
         self.backends.0.range(start..).map(|(reference, _)| reference).take_while(is_same)
     }
+}
+
+/// Whether an Ingress says of its backends what they consist of, or how they are.
+fn has_opinion(ingress: &Ingress) -> bool {
+    ingress.annotations.service_upstream.is_some() || ingress.annotations.health_check.is_some()
 }
 
 /// The names that an Ingress has sent to its hosts.
@@ -239,7 +258,9 @@ impl<K: Ord> Relation<K> {
 
     fn remove(&mut self, thing: &K, ingress: &NamespacedName) {
         if let Some(ingresses) = self.0.get_mut(thing) {
-            ingresses.retain(|other| other != ingress);
+            if let Ok(place) = ingresses.binary_search(ingress) {
+                ingresses.remove(place);
+            }
             if ingresses.is_empty() {
                 self.0.remove(thing);
             }

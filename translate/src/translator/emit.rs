@@ -228,7 +228,10 @@ impl Translator {
 
     /// What a backend consists of. As in ingress-nginx, the oldest Ingress that speaks of it decides for all.
     fn target(&self, reference: &BackendRef) -> backend::Target {
-        let own = self.oldest(self.index.of_backend(reference)).and_then(|oldest| oldest.annotations.service_upstream);
+        // Who is the oldest of all does not matter where nobody says anything.
+        let is_discussed = self.index.opinions_on(reference).next().is_some();
+        let oldest = is_discussed.then(|| self.oldest(self.index.of_backend(reference))).flatten();
+        let own = oldest.and_then(|oldest| oldest.annotations.service_upstream);
         if own.unwrap_or(self.settings.ingress.service_upstream) {
             backend::Target::Service
         } else {
@@ -238,7 +241,7 @@ impl Translator {
 
     /// How the oldest Ingress that wants it so has the endpoints of a backend asked whether they are well.
     fn health_check(&self, reference: &BackendRef) -> Option<Arc<HealthCheck>> {
-        let users = self.in_order(self.index.of_backend(reference));
+        let users = self.in_order(self.index.opinions_on(reference));
         users.into_iter().find_map(|ingress| ingress.annotations.health_check.clone())
     }
 
