@@ -328,8 +328,9 @@ impl Cluster {
 
 impl Process {
     fn start(program: &Path, arguments: &[String], log: Stdio) -> Self {
-        // The shell ends the program when the other end of its input is closed.
-        let script = "\"$@\" & pid=$!; read -r _; kill -9 $pid; wait";
+        // The shell ends the program when the other end of its input is closed, or when it is told to end itself, as all
+        // processes of a terminal are.
+        let script = "trap : INT TERM; \"$@\" & pid=$!; read -r _; kill -9 $pid; wait";
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(program).args(arguments);
         Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
