@@ -1,6 +1,7 @@
 //! Sources of Kubernetes resources, and the loop that makes them live.
 
 pub mod admission;
+mod backoff;
 pub mod metrics;
 mod report;
 mod resolve;

@@ -3,7 +3,6 @@
 //!
 //! Nothing here asks anybody anything, and the time is given.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -123,13 +122,6 @@ impl Credentials {
     /// What the webhook shows.
     pub(super) fn certificate(&self) -> &Arc<Certificate> {
         &self.certificate
-    }
-}
-
-/// Keys reach no log.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 

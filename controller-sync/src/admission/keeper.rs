@@ -14,7 +14,7 @@ use routing::Certificate;
 use serde_json::{Value, json};
 
 use super::authority::{Credentials, MakeError};
-use crate::source::kube::Backoff;
+use crate::backoff::Backoff;
 
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 /// How often is looked whether everything is as it should be: an installer may have taken the authority away.
@@ -45,8 +45,6 @@ pub struct OwnCertificate {
 enum KeepError {
     #[error("{0}")]
     Client(#[from] kube::Error),
-    #[error("{0}")]
-    Request(#[from] kube::core::request::Error),
     #[error("{0}")]
     Make(#[from] MakeError),
     #[error("it names no Service that a certificate could be for")]
@@ -107,7 +105,7 @@ impl OwnCertificate {
             Some(held) if held.serve(&names, now) => held,
             held => {
                 let made = Credentials::make(held.as_ref(), &names, now)?;
-                self.patch(&secrets, &secret, Patch::Merge(json!({"data": made.data()}))).await?;
+                self.patch(&secrets, &secret, Patch::Merge, json!({"data": made.data()})).await?;
                 tracing::info!(secret = name, ?names, "made a certificate for the webhook");
                 made
             }
@@ -115,7 +113,7 @@ impl OwnCertificate {
         // Whoever asks has to rely on it before it is shown.
         let bundle = credentials.bundle();
         if let Some(patch) = reliance(&configuration, &bundle) {
-            self.patch(CONFIGURATIONS, &configuration, Patch::Strategic(patch)).await?;
+            self.patch(CONFIGURATIONS, &configuration, Patch::Strategic, patch).await?;
         }
         *self.current.lock() = Some(Arc::clone(credentials.certificate()));
         Ok(())
@@ -127,20 +125,17 @@ impl OwnCertificate {
     }
 
     /// Changes an object, unless somebody else has changed it since it was read.
-    async fn patch(&self, collection: &str, read: &Value, patch: Patch<Value>) -> Result<(), KeepError> {
+    async fn patch(
+        &self,
+        collection: &str,
+        read: &Value,
+        form: fn(Value) -> Patch<Value>,
+        mut change: Value,
+    ) -> Result<(), KeepError> {
         let metadata = &read["metadata"];
-        let version = json!({"resourceVersion": metadata["resourceVersion"]});
         let name = metadata["name"].as_str().unwrap_or_default();
-        let with_version = |mut patch: Value| {
-            patch["metadata"] = version;
-            patch
-        };
-        let patch = match patch {
-            Patch::Strategic(patch) => Patch::Strategic(with_version(patch)),
-            Patch::Merge(patch) => Patch::Merge(with_version(patch)),
-            other => other,
-        };
-        let request = Request::new(collection).patch(name, &PatchParams::default(), &patch);
+        change["metadata"] = json!({"resourceVersion": metadata["resourceVersion"]});
+        let request = Request::new(collection).patch(name, &PatchParams::default(), &form(change));
         let _: Value = self.client.request(request.map_err(kube::Error::BuildRequest)?).await?;
         Ok(())
     }

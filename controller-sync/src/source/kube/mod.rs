@@ -3,7 +3,6 @@
 //! Nothing is told before every kind was listed. An API server that is away changes nothing: the watches ask again, and
 //! what they knew stays.
 
-mod backoff;
 mod connect;
 mod demand;
 mod desk;
@@ -22,7 +21,6 @@ use tokio::task::JoinSet;
 use translate::Config;
 use translate::resources::{Kind, NamespacedName, ObjectKey, Resource};
 
-pub(crate) use self::backoff::Backoff;
 pub use self::connect::{ConnectError, connect};
 use self::demand::Demand;
 use self::desk::{Desk, Fetched, Message, Outcome};

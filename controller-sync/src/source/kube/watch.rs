@@ -15,11 +15,11 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use translate::Config;
 
-use super::backoff::Backoff;
 use super::demand::Demand;
 use super::desk::Message;
 use super::object::{Object, key_of, read, resource_version};
 use super::scope::Scope;
+use crate::backoff::Backoff;
 
 /// How long a watch may say nothing. The API server sends a bookmark each minute, so that silence means that nobody is
 /// there, whatever the kernel thinks of the connection.
