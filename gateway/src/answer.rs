@@ -10,6 +10,9 @@ use crate::error_pages::{Page, PageServer};
 use crate::failure::Failure;
 use crate::filter::{self, Refusal};
 
+/// Seconds after which whoever was turned away because there is too much to do may try again (RFC 9110 section 10.2.3).
+const RETRY_AFTER: u16 = 1;
+
 /// An answer of the gateway itself.
 pub(crate) enum Reply {
     /// Says why the request does not go on, and what its client can do about it.
@@ -113,6 +116,9 @@ async fn refuse(
         (Some(page), _) => header.insert_header(header::LOCATION, page)?,
         (None, Some(challenge)) => header.insert_header(header::WWW_AUTHENTICATE, challenge)?,
         (None, None) => {}
+    }
+    if failure == Failure::Overloaded {
+        header.insert_header(header::RETRY_AFTER, RETRY_AFTER)?;
     }
     for cookie in cookies.of_status(status) {
         header.append_header(header::SET_COOKIE, cookie.clone())?;

@@ -31,6 +31,19 @@ pub enum Phase {
     Tunnel = 4,
 }
 
+/// How much memory is left, and what is done about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Shortage {
+    /// There is enough.
+    #[default]
+    None = 0,
+    /// Nothing new is taken on, bodies of requests wait, and clients that do not take their answers are let go.
+    Some = 1,
+    /// The kernel is about to end the process, and everything with it: what needs memory now is let go.
+    Dire = 2,
+}
+
 /// All connections that are open.
 pub struct Connections {
     shards: [Mutex<Vec<Weak<State>>>; N_SHARDS],
@@ -63,6 +76,7 @@ struct Shared {
     n_accepted: AtomicU64,
     is_draining: AtomicBool,
     is_cut: AtomicBool,
+    shortage: AtomicU8,
     drain_deadline: OnceLock<Instant>,
     changed: Notify,
 }
@@ -143,6 +157,18 @@ impl Connections {
     /// Tells every connection that is left that it closes now, whatever it is at.
     pub fn cut(&self) {
         self.shared.is_cut.store(true, Ordering::Release);
+        self.for_each(|state| state.waker.wake());
+    }
+
+    /// How much memory is left.
+    #[must_use]
+    pub(crate) fn shortage(&self) -> Shortage {
+        self.shared.shortage()
+    }
+
+    /// Says how much memory is left. Every connection acts on it at once.
+    pub(crate) fn set_shortage(&self, shortage: Shortage) {
+        self.shared.shortage.store(shortage as u8, Ordering::Relaxed);
         self.for_each(|state| state.waker.wake());
     }
 
@@ -228,6 +254,11 @@ impl ConnectionHandle {
         self.0.shared.is_draining.load(Ordering::Acquire)
     }
 
+    /// How much memory is left.
+    pub(crate) fn shortage(&self) -> Shortage {
+        self.0.shared.shortage()
+    }
+
     /// Whether the drain limit is over.
     pub(crate) fn is_cut(&self) -> bool {
         self.0.shared.is_cut.load(Ordering::Acquire)
@@ -241,6 +272,18 @@ impl ConnectionHandle {
     /// Remembers the task of the connection.
     pub(crate) fn register(&self, waker: &Waker) {
         self.0.waker.register(waker);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn shortage(&self) -> Shortage {
+        match self.shortage.load(Ordering::Relaxed) {
+            0 => Shortage::None,
+            1 => Shortage::Some,
+            _ => Shortage::Dire,
+        }
     }
 }
 

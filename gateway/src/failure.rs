@@ -29,7 +29,7 @@ pub enum Failure {
         /// The status.
         status: u16,
     },
-    /// Too many requests wait for something that takes long.
+    /// Too many requests wait for something that takes long, or memory runs short.
     Overloaded,
     /// The reference to the backend cannot be followed.
     BackendInvalid,
@@ -125,7 +125,8 @@ impl Failure {
         }
     }
 
-    /// Whether the connection to the client may carry another request: not when it is unclear where this one ends.
+    /// Whether the connection to the client may carry another request: not when it is unclear where this one ends, and not
+    /// when there is too much to do already.
     #[must_use]
     pub fn keeps_connection(self) -> bool {
         !matches!(
@@ -135,6 +136,7 @@ impl Failure {
                 | Self::HeadTooLarge
                 | Self::BodyTooLarge
                 | Self::MethodNotAllowed
+                | Self::Overloaded
                 | Self::RequestTimeout
                 | Self::ClientClosed
         )

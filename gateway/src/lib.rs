@@ -22,6 +22,7 @@ mod head;
 mod health;
 mod intake;
 mod listener;
+mod memory;
 mod proxy;
 mod proxy_header;
 mod question;

@@ -18,6 +18,7 @@ use crate::connections::Connections;
 use crate::filter::{Gatekeeper, LimitTables};
 use crate::health::{HealthChecks, HealthHandle};
 use crate::listener::{Endpoint, ListenerManager, Listeners, SecureEndpoint, Shared};
+use crate::memory;
 use crate::proxy::Gateway;
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
 use crate::tickets::TicketKeys;
@@ -113,6 +114,7 @@ impl Server {
         let checks = HealthChecks::new(Arc::clone(&live), Arc::clone(&metrics));
         let health = checks.handle();
         control.spawn(checks.run(Arc::clone(&recheck)));
+        control.spawn(memory::watch(Arc::clone(&connections)));
         let traffic = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("traffic")

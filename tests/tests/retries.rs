@@ -4,12 +4,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tests::manifests::{ingress, service};
 use tests::upstream::{full, refusing_address};
 use tests::{Client, Gateway, Manifests, Upstream, wait};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// An upstream that answers everything with one status.
@@ -169,4 +169,42 @@ async fn the_last_half_of_the_endpoints_stays_although_all_fail() {
         assert_eq!(gateway.get("http://a.test/").await.status, 502);
     }
     assert_eq!(gateway.metric("penstock_endpoint_ejections_total", &[]).await, 1.0);
+}
+
+/// An upstream that closes every connection after the request until it is told to be well, and its requests since then.
+async fn recovering() -> (SocketAddr, Arc<AtomicBool>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (is_well, n_answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (address, health, counter) = (listener.local_addr().unwrap(), Arc::clone(&is_well), Arc::clone(&n_answers));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 64 << 10];
+            if stream.read(&mut head).await.is_ok_and(|length| length > 0) && health.load(Ordering::SeqCst) {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    });
+    (address, is_well, n_answers)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_left_out_gets_requests_again_when_it_is_well() {
+    let echo = Upstream::echo("echo").await;
+    let (address, is_well, n_answers) = recovering().await;
+    let (gateway, _manifests) = gateway(&[], &[address, echo.address()]).await;
+    wait::until("an ejection", async || {
+        assert_eq!(gateway.get("http://a.test/").await.status, 200);
+        (gateway.metric("penstock_endpoint_ejections_total", &[]).await == 1.0).then_some(())
+    })
+    .await;
+    is_well.store(true, Ordering::SeqCst);
+    wait::until("its return", async || {
+        assert_eq!(gateway.get("http://a.test/").await.status, 200);
+        (n_answers.load(Ordering::SeqCst) > 0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric("penstock_endpoint_ejections_total", &[]).await, 1.0, "it stays");
 }

@@ -167,17 +167,50 @@ async fn http2_connections_are_told_how_many_streams_they_may_open() {
     wait::until("the limit is live", is_live).await;
 }
 
+/// "h2 stream window 64 KiB", "h2 connection window 1 MiB" (`robustness.md`, the edge list): what a client may send that
+/// nobody has read.
+#[tokio::test]
+async fn http2_clients_may_send_64_kib_on_a_stream_and_1_mib_in_all() {
+    let site = Site::with(&[], &[]).await;
+    let mut stream = begin_http2(&site.gateway).await;
+    assert_eq!(setting(&mut stream, 4).await, Some(64 << 10));
+    loop {
+        let (kind, payload) = frame(&mut stream).await;
+        if kind == 8 {
+            // From 65,535 on (RFC 9113 section 6.9.2).
+            assert_eq!(u32::from_be_bytes(payload.try_into().unwrap()) + 65_535, 1 << 20);
+            return;
+        }
+    }
+}
+
 /// What the gateway's SETTINGS frame says (RFC 9113 section 6.5.2: identifier 3).
 async fn max_concurrent_streams(gateway: &Gateway) -> Option<u32> {
+    setting(&mut begin_http2(gateway).await, 3).await
+}
+
+/// A connection whose client has said that it speaks HTTP/2.
+async fn begin_http2(gateway: &Gateway) -> TcpStream {
     let mut stream = TcpStream::connect(gateway.addresses().http).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream
+}
+
+/// A value of the SETTINGS frame that comes first.
+async fn setting(stream: &mut TcpStream, identifier: u8) -> Option<u32> {
+    let (kind, payload) = frame(stream).await;
+    assert_eq!(kind, 4, "a SETTINGS frame comes first");
+    let mut settings = payload.chunks(6).map(|entry| (entry[1], u32::from_be_bytes(entry[2..6].try_into().unwrap())));
+    settings.find(|(found, _)| *found == identifier).map(|(_, value)| value)
+}
+
+/// The type and the payload of the next frame.
+async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(head[3], 4, "a SETTINGS frame comes first");
     let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
     stream.read_exact(&mut payload).await.unwrap();
-    let mut settings = payload.chunks(6).map(|entry| (entry[1], u32::from_be_bytes(entry[2..6].try_into().unwrap())));
-    settings.find(|(identifier, _)| *identifier == 3).map(|(_, value)| value)
+    (head[3], payload)
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 
 mod farewell;
 mod read;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod transport;
 mod websocket;
@@ -37,7 +39,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::client_certificate::ClientIdentity;
-use crate::connections::{ConnectionHandle, Phase};
+use crate::connections::{ConnectionHandle, Phase, Shortage};
 use crate::failure::Failure;
 use crate::framing::Framer;
 use crate::proxy_header::RelayedEnds;
@@ -240,8 +242,8 @@ impl Connection {
         })
     }
 
-    /// Keeps the time of a write that waits; a client that takes nothing for long is cut off, and so is everybody at the
-    /// drain limit.
+    /// Keeps the time of a write that waits; a client that takes nothing for long is cut off, or at once when memory runs
+    /// short, and so is everybody at the drain limit.
     fn poll_write_side<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -251,12 +253,20 @@ impl Connection {
             ready!(self.poll_farewell(context));
             return Poll::Ready(Err(farewell::cut()));
         }
+        let shortage = self.info.handle.shortage();
+        if shortage == Shortage::Dire {
+            return Poll::Ready(Err(let_go()));
+        }
         let poll = write(self.io.pin(), context);
         if poll.is_ready() {
             self.write_blocked_since = None;
             return poll;
         }
         self.info.handle.register(context.waker());
+        if shortage == Shortage::Some {
+            // What waits for its client is most of what a gateway holds.
+            return Poll::Ready(Err(let_go()));
+        }
         let since = *self.write_blocked_since.get_or_insert_with(Instant::now);
         if self.write_timer.poll(since + self.limits.write, context).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client does not read")));
@@ -277,6 +287,11 @@ impl Connection {
             left -= n;
         }
     }
+}
+
+/// The error of a connection that is ended for the memory that it holds.
+fn let_go() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "memory runs short")
 }
 
 impl AsyncWrite for Connection {

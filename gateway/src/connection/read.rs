@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::{Connection, Refusal, farewell};
-use crate::connections::Phase;
+use crate::connections::{Phase, Shortage};
 use crate::failure::Failure;
 
 /// How a client starts HTTP/2 with prior knowledge (RFC 9113 section 3.4).
@@ -200,6 +200,11 @@ impl AsyncRead for Connection {
         }
         loop {
             let phase = this.follow_requests();
+            match this.info.handle.shortage() {
+                Shortage::Some if phase == Phase::Busy => return Poll::Pending,
+                Shortage::Dire if phase == Phase::Busy => return Poll::Ready(Err(super::let_go())),
+                Shortage::None | Shortage::Some | Shortage::Dire => {}
+            }
             if !this.held.is_empty() && this.pass_held(buffer)? {
                 return Poll::Ready(Ok(()));
             }

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use crate::application::Application;
 use crate::client_certificate::ClientIdentity;
 use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
-use crate::connections::Connections;
+use crate::connections::{Connections, Shortage};
 use crate::proxy_header;
 use crate::telemetry::Metrics;
 use crate::tickets::TicketKeys;
@@ -226,10 +226,11 @@ impl Acceptor {
         }
     }
 
-    /// Starts serving a connection, or closes it at once when there are too many: an honest client behind it gets its
-    /// descriptor back sooner than it would time out.
+    /// Starts serving a connection, or closes it at once when there are too many, or too little memory: an honest client
+    /// behind it gets its descriptor back sooner than it would time out.
     fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        if self.shared.connections.n_open() >= self.shared.max_connections {
+        let connections = &self.shared.connections;
+        if connections.n_open() >= self.shared.max_connections || connections.shortage() > Shortage::None {
             self.shared.metrics.connections_refused.inc();
             return;
         }
