@@ -44,8 +44,18 @@ pub(crate) fn service(name: &str) -> String {
 
 /// The EndpointSlice of a Service with one endpoint.
 pub(crate) fn slice(service: &str, endpoint: SocketAddr) -> String {
+    slices(service, &[endpoint])
+}
+
+/// The EndpointSlices of a Service with several endpoints: one has one port, so each has its own.
+pub(crate) fn slices(service: &str, endpoints: &[SocketAddr]) -> String {
+    let slices = (1..).zip(endpoints).map(|(number, endpoint)| slice_of_one(service, number, *endpoint));
+    documents(&slices.collect::<Vec<_>>())
+}
+
+fn slice_of_one(service: &str, number: usize, endpoint: SocketAddr) -> String {
     format!(
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-1\n  labels:\n    \
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{number}\n  labels:\n    \
          kubernetes.io/service-name: {service}\naddressType: IPv4\nports:\n- name: http\n  port: {}\nendpoints:\n\
          - addresses: [\"{}\"]\n",
         endpoint.port(),

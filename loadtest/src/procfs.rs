@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::Signal;
 
 /// CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +73,8 @@ pub(crate) fn load_average() -> anyhow::Result<f64> {
     load.split_ascii_whitespace().next().and_then(|load| load.parse().ok()).context("unknown form of /proc/loadavg")
 }
 
-fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
+/// The processes that a process has started and that live.
+pub(crate) fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     let mut children = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {pid}"))? {
         // A thread may end meanwhile.
@@ -80,6 +82,13 @@ fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
         children.extend(list.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok()));
     }
     Ok(children)
+}
+
+/// Whether this process ignores a signal.
+pub(crate) fn ignores(signal: Signal) -> anyhow::Result<bool> {
+    let status = read("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    Ok(ignored.context("no SigIgn in /proc/PID/status")? >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 fn stat_cpu_time(stat: &str) -> Option<CpuTime> {

@@ -132,13 +132,21 @@ pub(super) fn logarithmic(title: &'static str, values: impl Iterator<Item = f64>
 
 /// Few marks from zero to the largest value.
 pub(super) fn linear(title: &'static str, values: impl Iterator<Item = f64>) -> Axis {
-    let most = values.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let step = 10_f64.powf((most / 4.0).log10().ceil());
-    let step = [step / 5.0, step / 2.0, step].into_iter().find(|step| most / step <= 5.0).unwrap_or(step);
-    let n_steps = (most / step).ceil();
+    // Where nothing is above zero, the line lies at the foot of the chart.
+    let most = values.fold(0.0, f64::max);
+    spread(title, [0.0, if most > 0.0 { most } else { 1.0 }].into_iter())
+}
+
+/// Few marks that enclose the values.
+pub(super) fn spread(title: &'static str, values: impl Iterator<Item = f64>) -> Axis {
+    let (least, most) =
+        values.fold((0.0_f64, f64::MIN_POSITIVE), |(least, most), value| (least.min(value), most.max(value)));
+    let length = most - least;
+    let step = 10_f64.powf((length / 4.0).log10().ceil());
+    let step = [step / 5.0, step / 2.0, step].into_iter().find(|step| length / step <= 5.0).unwrap_or(step);
+    let (mut count, last) = ((least / step).floor(), (most / step).ceil());
     let mut marks = Vec::new();
-    let mut count = 0.0;
-    while count <= n_steps {
+    while count <= last {
         marks.push((count * step, short(count * step)));
         count += 1.0;
     }
@@ -156,9 +164,9 @@ fn open(height: f64) -> String {
 
 /// A number with as many digits as a reader wants.
 fn short(value: f64) -> String {
-    if value >= 100.0 {
+    if value.abs() >= 100.0 {
         format!("{value:.0}")
-    } else if value >= 10.0 || value == value.round() {
+    } else if value.abs() >= 10.0 || value == value.round() {
         format!("{value:.1}").trim_end_matches(".0").to_owned()
     } else {
         format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -175,6 +183,19 @@ mod tests {
         assert_eq!(axis.marks.first().unwrap().0, 0.0);
         assert!(axis.marks.last().unwrap().0 >= 47.0, "{:?}", axis.marks);
         assert!((3..=7).contains(&axis.marks.len()), "{:?}", axis.marks);
+    }
+
+    #[test]
+    fn an_axis_of_time_begins_before_zero() {
+        let axis = spread("s", [-3.0, 7.6].into_iter());
+        assert!(axis.marks.first().unwrap().0 <= -3.0 && axis.marks.last().unwrap().0 >= 7.6, "{:?}", axis.marks);
+        assert!(axis.marks.iter().any(|(place, text)| *place == 0.0 && text == "0"), "{:?}", axis.marks);
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_line_at_the_foot() {
+        let axis = linear("failed", [0.0, 0.0].into_iter());
+        assert_eq!((axis.marks.first().unwrap().0, axis.marks.last().unwrap().0), (0.0, 1.0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use super::results::{Figure, Figures, Results};
+use super::results::{Figure, Figures, Results, find};
 use crate::peers::Peer;
 use crate::report;
 use crate::statistics::{median, quantile};
@@ -14,10 +14,11 @@ use crate::statistics::{median, quantile};
 /// A change of less than this share is not named, however quiet the rounds were.
 const SMALLEST: f64 = 0.02;
 /// Figures that are compared; of all of them, less is better.
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 7] = [
     ("CPU µs/request", Figures::cpu),
     ("p50 ms", |figures| figures.at(0.5)),
     ("p99 ms", |figures| figures.at(0.99)),
+    ("p99 ms beside changes", |figures| find(&figures.beside, 0.99)),
     ("memory bytes", |figures| figures.memory),
     ("start ms", |figures| figures.start),
     ("failures", |figures| figures.failures),

@@ -1,19 +1,25 @@
 //! The report as one page, which needs nothing but itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::chart::{Axis, Bar, Line, bars, escape, linear, lines, logarithmic};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::chart::{Axis, Bar, Line, bars, escape, linear, lines, logarithmic, spread};
 use super::markdown::{Table, figures, goal_table, invalid, measured, peers, preface};
-use super::results::{Figure, Figures, Results};
-use super::scenario::{ALL, Kind, Scenario};
+use super::profile;
+use super::results::{Figure, Figures, Profile, Results, Span};
+use super::scenario::{ALL, Change, Kind, Scenario};
 use crate::peers::Peer;
+use crate::statistics::median;
 
 const STYLE: &str = include_str!("report.css");
 /// Quantiles that a chart of latencies has.
 const LATENCY: [f64; 8] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999];
 
-/// The whole page.
-pub(super) fn render(results: &Results) -> String {
+/// The whole page; `graph` reads a flame graph.
+pub(super) fn render(results: &Results, graph: impl Fn(&str) -> Option<Vec<u8>>) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>Proxies side by side</title><style>{STYLE}</style></head><body>\
@@ -31,6 +37,9 @@ pub(super) fn render(results: &Results) -> String {
         let _ = write!(page, "<h2>{} <code>{}</code></h2>", escape(scenario.title), scenario.id);
         page.push_str(&chart(results, scenario));
         page.push_str(&table(&figures(results, scenario)));
+        if scenario.id == profile::SCENARIO {
+            page.push_str(&profiles(results, &graph));
+        }
     }
     page.push_str("<h2>Peers</h2>");
     page.push_str(&table(&peers(results)));
@@ -43,6 +52,24 @@ pub(super) fn render(results: &Results) -> String {
         page.push_str("</ul>");
     }
     page + "</body></html>\n"
+}
+
+/// Flame graphs, each a document of its own in the page, so that it can be searched and zoomed into.
+fn profiles(results: &Results, graph: impl Fn(&str) -> Option<Vec<u8>>) -> String {
+    let mut page = String::new();
+    for Profile { peer, file } in &results.profiles {
+        let name = peer.name();
+        let _ = write!(page, "<h3>Where the CPU time of {name} goes</h3>");
+        let _ = match file.as_ref().map(|file| (file, graph(file))) {
+            Ok((_, Some(svg))) => {
+                let svg = STANDARD.encode(svg);
+                write!(page, "<iframe title=\"{name}\" src=\"data:image/svg+xml;base64,{svg}\"></iframe>")
+            }
+            Ok((file, None)) => write!(page, "<p>{file} is gone.</p>"),
+            Err(reason) => write!(page, "<p>It could not be seen: {}</p>", escape(reason)),
+        };
+    }
+    page
 }
 
 /// Charts over several scenarios.
@@ -88,17 +115,26 @@ fn chart(results: &Results, scenario: &Scenario) -> String {
         Kind::Idle { .. } => {
             bar_chart(results, scenario, "KiB each", |figures| Some([figures.memory? / figures.samples? / 1024.0, 0.0]))
         }
-        Kind::Edits => {
-            let times = bar_chart(results, scenario, "ms until live (p50)", |figures| Some([figures.at(0.5)?, 0.0]));
-            let failures =
-                bar_chart(results, scenario, "requests failed beside", |figures| Some([figures.failures?, 0.0]));
-            times + &failures
+        Kind::Changes { of, .. } => {
+            let live = match of {
+                Change::Route => {
+                    "<p>Time until an edit is live.</p>".to_owned()
+                        + &quantile_chart(results, scenario, "quantile of the edits")
+                }
+                Change::Endpoints | Change::Process => String::new(),
+            };
+            format!(
+                "{live}<p>Requests that fail as time goes by, all rounds together; the first change is at 0.</p>{}\
+                 <p>The slowest answer of each quarter of a second, in the middle of the rounds.</p>{}",
+                over_time(results, scenario, |span| f64::from(span.failed), Merge::Sum),
+                over_time(results, scenario, |span| span.longest, Merge::Median)
+            )
         }
-        Kind::Closed { .. } | Kind::Paced { .. } | Kind::Routes { .. } => {
+        Kind::Closed { .. } | Kind::Paced { .. } | Kind::Routes { .. } | Kind::Certificates { .. } => {
             let cpu = bar_chart(results, scenario, "µs", |figures| Some([figures.user?, figures.system?]));
             format!(
                 "<p>CPU time of the proxy for a request; the part in the kernel is paler.</p>{cpu}{}",
-                latency(results, scenario)
+                quantile_chart(results, scenario, "quantile of the latency")
             )
         }
     }
@@ -117,8 +153,50 @@ fn bar_chart(results: &Results, scenario: &Scenario, unit: &str, parts: fn(&Figu
     bars(unit, &all)
 }
 
-/// Latencies at quantiles, which lie further apart the nearer they are to the end.
-fn latency(results: &Results, scenario: &Scenario) -> String {
+/// How the same moment of several rounds becomes one.
+#[derive(Clone, Copy)]
+enum Merge {
+    Sum,
+    Median,
+}
+
+/// Something that is seen beside changes, as time goes by.
+fn over_time(results: &Results, scenario: &Scenario, of: fn(&Span) -> f64, merge: Merge) -> String {
+    let line = |peer: Peer| {
+        let mut moments = BTreeMap::<i64, Vec<f64>>::new();
+        for span in results.valid(scenario.id, peer).flat_map(|turn| &turn.figures.timeline) {
+            #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a turn")]
+            moments.entry((span.at * 1e3) as i64).or_default().push(of(span));
+        }
+        let merged = |values: &[f64]| match merge {
+            Merge::Sum => Some(values.iter().sum()),
+            Merge::Median => median(values),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of a turn")]
+        let point = |(at, values): (&i64, &Vec<f64>)| Some((*at as f64 / 1e3, merged(values)?));
+        Line { name: peer.name().to_owned(), points: moments.iter().filter_map(point).collect(), class: class(peer) }
+    };
+    let mut all: Vec<Line> =
+        results.peers.iter().map(|info| line(info.peer)).filter(|line| !line.points.is_empty()).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let points = || all.iter().flat_map(|line| line.points.clone());
+    let x = spread("seconds", points().map(|point| point.0));
+    let y = match merge {
+        Merge::Sum => linear("failed", points().map(|point| point.1)),
+        Merge::Median => logarithmic("ms", points().map(|point| point.1.max(1e-2))),
+    };
+    if matches!(merge, Merge::Median) {
+        for point in all.iter_mut().flat_map(|line| &mut line.points) {
+            point.1 = point.1.max(1e-2).log10();
+        }
+    }
+    lines(&x, &y, &all)
+}
+
+/// Times at quantiles, which lie further apart the nearer they are to the end.
+fn quantile_chart(results: &Results, scenario: &Scenario, title: &'static str) -> String {
     let place = |q: f64| -(1.0 - q).log10();
     let line = |peer: Peer| {
         let point = |q: &f64| Some((place(*q), results.quantile(scenario.id, peer, *q)?.max(1e-3).log10()));
@@ -130,7 +208,7 @@ fn latency(results: &Results, scenario: &Scenario) -> String {
         return String::new();
     }
     let marks = [0.1, 0.5, 0.9, 0.99, 0.999].map(|q| (place(q), format!("p{}", (q * 1000.0_f64).round() / 10.0)));
-    let x = Axis { title: "quantile of the latency", marks: marks.into() };
+    let x = Axis { title, marks: marks.into() };
     let y = logarithmic("ms", all.iter().flat_map(|line| &line.points).map(|point| 10_f64.powf(point.1)));
     lines(&x, &y, &all)
 }

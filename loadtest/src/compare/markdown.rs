@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::goals::goals;
-use super::results::{Figure, Figures, Results, Turn};
-use super::scenario::{self, Kind, Scenario};
+use super::goals::{Goal, goals};
+use super::results::{Figure, Figures, Quantiles, Results, Turn};
+use super::scenario::{self, Change, Kind, Scenario};
 use crate::peers::Peer;
 use crate::statistics::quantile;
 
@@ -101,19 +101,12 @@ pub(super) fn figures(results: &Results, scenario: &Scenario) -> Table {
                 }),
             ],
         ),
-        Kind::Edits => ranked(
-            results,
-            scenario,
-            |figures| figures.at(0.5),
-            &[
-                ("p50 ms until live", |results, id, peer| at(results, id, peer, 0.5)),
-                ("p99 ms", |results, id, peer| at(results, id, peer, 0.99)),
-                ("most ms", |results, id, peer| at(results, id, peer, 1.0)),
-                ("failed beside", |results, id, peer| median(results, id, peer, |figures| figures.failures, 0)),
-            ],
-        ),
+        Kind::Changes { of: Change::Route, .. } => {
+            ranked(results, scenario, |figures| figures.at(0.5), &[&LIVE[..], &BESIDE].concat())
+        }
+        Kind::Changes { .. } => ranked(results, scenario, |figures| figures.failures, &BESIDE),
         Kind::Closed { .. } | Kind::Paced { .. } => ranked(results, scenario, Figures::cpu, &REQUESTS),
-        Kind::Routes { .. } => {
+        Kind::Routes { .. } | Kind::Certificates { .. } => {
             let columns = [
                 &REQUESTS[..],
                 &[("start ms", (|results, id, peer| median(results, id, peer, |figures| figures.start, 0)) as Cell)],
@@ -125,6 +118,25 @@ pub(super) fn figures(results: &Results, scenario: &Scenario) -> Table {
 
 /// A cell of a table; empty when it was not measured.
 type Cell = fn(&Results, &str, Peer) -> Option<String>;
+
+const LIVE: [(&str, Cell); 3] = [
+    ("p50 ms until live", |results, id, peer| at(results, id, peer, 0.5)),
+    ("p99 ms", |results, id, peer| at(results, id, peer, 0.99)),
+    ("most ms", |results, id, peer| at(results, id, peer, 1.0)),
+];
+
+const BESIDE: [(&str, Cell); 6] = [
+    ("changes", |results, id, peer| median(results, id, peer, |figures| figures.changes, 0)),
+    ("requests beside", |results, id, peer| median(results, id, peer, |figures| figures.samples, 0)),
+    ("failed, most of a round", |results, id, peer| {
+        let failed = results.column(id, peer, |figures| figures.failures).into_iter().reduce(f64::max)?;
+        let first = results.valid(id, peer).find_map(|turn| turn.figures.first_failure.as_deref());
+        Some(first.map_or_else(|| format!("{failed:.0}"), |first| format!("{failed:.0} ({first})")))
+    }),
+    ("p99 ms in quiet", |results, id, peer| quantile_of(results, id, peer, |figures| &figures.quiet, 0.99)),
+    ("p99 ms beside changes", |results, id, peer| quantile_of(results, id, peer, |figures| &figures.beside, 0.99)),
+    ("most ms beside", |results, id, peer| quantile_of(results, id, peer, |figures| &figures.beside, 1.0)),
+];
 
 const REQUESTS: [(&str, Cell); 10] = [
     ("CPU µs/request", |results, id, peer| median(results, id, peer, Figures::cpu, 1)),
@@ -153,9 +165,8 @@ fn ranked(results: &Results, scenario: &Scenario, rank: Figure, columns: &[(&'st
         results.peers.iter().map(|info| (results.median(scenario.id, info.peer, rank), info.peer)).collect();
     peers.sort_by(|a, b| a.0.unwrap_or(f64::INFINITY).total_cmp(&b.0.unwrap_or(f64::INFINITY)));
     let row = |(figure, peer): &(Option<f64>, Peer)| {
-        let is_for_many = matches!(scenario.kind, Kind::Routes { .. } | Kind::Edits);
-        let name = match (figure, peer.refuses_routes()) {
-            (None, Some(reason)) if is_for_many => format!("{} (takes no part: {reason})", peer.name()),
+        let name = match (figure, scenario.refusal(*peer)) {
+            (None, Some(reason)) => format!("{} (takes no part: {reason})", peer.name()),
             (None, _) => format!("{} (no valid round)", peer.name()),
             (Some(_), _) => peer.name().to_owned(),
         };
@@ -166,16 +177,17 @@ fn ranked(results: &Results, scenario: &Scenario, rank: Figure, columns: &[(&'st
     Table { heads, rows: peers.iter().map(row).collect() }
 }
 
+/// What is to be reached, what was found, and what to do about it.
 pub(super) fn goal_table(results: &Results) -> Table {
-    let rows = goals(results).into_iter().map(|goal| {
-        let verdict = match (&goal.found, goal.is_met) {
-            (None, _) => "not measured",
-            (Some(_), true) => "met",
-            (Some(_), false) => "**not met**",
+    let rows = goals(results).into_iter().map(|Goal { what, scenario, found, is_met, next }| {
+        let (verdict, next) = match (&found, is_met) {
+            (None, _) => ("not measured", format!("`--scenarios {scenario}`")),
+            (Some(_), true) => ("met", String::new()),
+            (Some(_), false) => ("**not met**", next.to_owned()),
         };
-        vec![goal.what.to_owned(), goal.found.unwrap_or_default(), verdict.to_owned()]
+        vec![what.to_owned(), found.unwrap_or_default(), verdict.to_owned(), next]
     });
-    Table { heads: vec!["goal", "found", ""], rows: rows.collect() }
+    Table { heads: vec!["goal", "found", "", "next step"], rows: rows.collect() }
 }
 
 /// Turns with errors.
@@ -193,6 +205,10 @@ fn median(results: &Results, scenario: &str, peer: Peer, figure: Figure, digits:
 
 fn at(results: &Results, scenario: &str, peer: Peer, q: f64) -> Option<String> {
     results.quantile(scenario, peer, q).map(|value| format!("{value:.2}"))
+}
+
+fn quantile_of(results: &Results, scenario: &str, peer: Peer, of: Quantiles, q: f64) -> Option<String> {
+    results.quantile_of(scenario, peer, of, q).map(|value| format!("{value:.2}"))
 }
 
 fn ratio(results: &Results, scenario: &str, peer: Peer, to: Peer) -> Option<String> {

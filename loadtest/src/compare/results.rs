@@ -30,6 +30,17 @@ pub(crate) struct Results {
     /// Whether everything that was planned was measured.
     pub(crate) is_complete: bool,
     pub(crate) turns: Vec<Turn>,
+    /// Where the time of peers goes.
+    #[serde(default)]
+    pub(crate) profiles: Vec<Profile>,
+}
+
+/// A flame graph of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) peer: Peer,
+    /// Its name in the directory of the run, or why there is none.
+    pub(crate) file: Result<String, String>,
 }
 
 /// Where a run took place.
@@ -95,6 +106,11 @@ pub(crate) struct Figures {
     /// Milliseconds at quantiles: of the latency, or of the time until an edit is live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) quantiles: Vec<(f64, f64)>,
+    /// The same of the latency before anything changes, and while it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) quiet: Vec<(f64, f64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<(f64, f64)>,
     /// Bytes of memory of the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<f64>,
@@ -104,13 +120,35 @@ pub(crate) struct Figures {
     /// Requests that failed, where that is what is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failures: Option<f64>,
-    /// Requests, or edits, that were looked at.
+    /// What the first of them was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_failure: Option<String>,
+    /// Edits, exchanges of endpoints, or upgrades.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<f64>,
+    /// The load beside them, as time goes by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) timeline: Vec<Span>,
+    /// Requests, or connections, that were looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) samples: Option<f64>,
 }
 
+/// A short time of a turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Span {
+    /// Seconds from the first change to its begin; negative before.
+    pub(crate) at: f64,
+    /// Requests that failed in it.
+    pub(crate) failed: u32,
+    /// Milliseconds of the slowest answer that ended in it.
+    pub(crate) longest: f64,
+}
+
 /// A figure of a turn.
 pub(crate) type Figure = fn(&Figures) -> Option<f64>;
+/// Values of a turn at quantiles.
+pub(crate) type Quantiles = fn(&Figures) -> &[(f64, f64)];
 
 impl Results {
     pub(crate) fn new(machine: Machine, plan: Plan) -> Self {
@@ -123,6 +161,7 @@ impl Results {
             slowest: None,
             is_complete: false,
             turns: Vec::new(),
+            profiles: Vec::new(),
         }
     }
 
@@ -170,7 +209,12 @@ impl Results {
 
     /// The median over the rounds of what lies at a quantile.
     pub(crate) fn quantile(&self, scenario: &str, peer: Peer, q: f64) -> Option<f64> {
-        let all: Vec<f64> = self.valid(scenario, peer).filter_map(|turn| turn.figures.at(q)).collect();
+        self.quantile_of(scenario, peer, |figures| &figures.quantiles, q)
+    }
+
+    /// The same of other quantiles than those.
+    pub(crate) fn quantile_of(&self, scenario: &str, peer: Peer, of: Quantiles, q: f64) -> Option<f64> {
+        let all: Vec<f64> = self.valid(scenario, peer).filter_map(|turn| find(of(&turn.figures), q)).collect();
         median(&all)
     }
 }
@@ -181,10 +225,15 @@ impl Figures {
         Some(self.user? + self.system?)
     }
 
-    /// What lies at a quantile that was kept.
+    /// The same of the quantiles of latencies.
     pub(crate) fn at(&self, q: f64) -> Option<f64> {
-        self.quantiles.iter().find(|(at, _)| (at - q).abs() < 1e-9).map(|(_, value)| *value)
+        find(&self.quantiles, q)
     }
+}
+
+/// What lies at a quantile that was kept.
+pub(crate) fn find(quantiles: &[(f64, f64)], q: f64) -> Option<f64> {
+    quantiles.iter().find(|(at, _)| (at - q).abs() < 1e-9).map(|(_, value)| *value)
 }
 
 /// The quantiles that are kept of samples in milliseconds.

@@ -7,13 +7,12 @@ use anyhow::bail;
 
 use super::results::{Figures, Plan, quantiles};
 use super::scenario::{Body, Idle, Kind};
-use crate::client::Connection;
 use crate::interrupt;
-use crate::load::{self, Exchange, Load, Outcome, Target};
-use crate::peers::{GRPC_HOST, HOST, Located, MOVED_HOST, Running, Setting, route_host};
+use crate::load::{self, Exchange, Load, Target, certificate_host};
+use crate::peers::{GRPC_HOST, HOST, Located, Running, Setting, route_host};
 use crate::process::Process;
 use crate::procfs::{self, CpuTime};
-use crate::tls::{Certificate, ClientTls};
+use crate::tls::{Certificate, Certificates, ClientTls};
 use crate::upstream::{BULK_PATH, GRPC_PATH, SINK_PATH, WEBSOCKET_PATH, bulk};
 
 /// Body of a small answer.
@@ -25,16 +24,8 @@ pub(crate) const OTHER: &str = "other";
 const GRPC_MESSAGE: &[u8] = b"\0\0\0\0\x10\x0a\x0eabcdefghijklmn";
 /// Connections at a fixed rate, and on a proxy with many routes.
 const CONNECTIONS: u32 = 64;
-/// Requests a second beside edits, and the connections they come over.
-const BESIDE_EDITS: (f64, u32) = (200.0, 4);
-/// Edits of a turn: at least and at most.
-const EDITS: (usize, usize) = (4, 20);
-/// Right answers in a row that make an edit live.
-const CONFIRMED: u32 = 20;
-/// Pause between two questions about an edit.
-const PROBE_PAUSE: Duration = Duration::from_millis(1);
-/// An edit that is not live by then is not going to be.
-const EDIT_LIMIT: Duration = Duration::from_secs(15);
+/// Connections that make handshakes at a time.
+const HANDSHAKES: u32 = 32;
 /// Time in which a peer that has nothing to do comes to rest.
 const REST: Duration = Duration::from_secs(1);
 
@@ -44,6 +35,8 @@ pub(super) struct Bench<'a> {
     pub(super) upstream: &'a Process,
     pub(super) plan: &'a Plan,
     pub(super) clients: &'a Clients,
+    /// Those of a scenario with many.
+    pub(super) certificates: Option<&'a Certificates>,
     /// For the files of peers that are started for one turn.
     pub(super) directory: &'a Path,
     /// Requests a second of the slowest peer.
@@ -98,28 +91,59 @@ impl Bench<'_> {
                 self.watch(running, Load::paced(target, slowest * f64::from(percent) / 100.0)?)
             }
             Kind::Idle { n, over } => self.idle(running, n, over),
-            Kind::Edits => self.edits(running),
-            Kind::Routes { .. } => bail!("a peer with many routes is started for each turn"),
+            Kind::Routes { .. } | Kind::Certificates { .. } | Kind::Changes { .. } => {
+                bail!("it is started for each turn")
+            }
         }
     }
 
-    /// Starts a peer with many routes and measures it.
-    pub(super) fn measure_start(&self, n_routes: u32, located: &Located) -> anyhow::Result<Measured> {
+    /// Starts a peer for the turn and measures it.
+    pub(super) fn measure_anew(&self, kind: Kind, located: &Located) -> anyhow::Result<Measured> {
+        match kind {
+            Kind::Routes { n } => self.measure_routes(n, located),
+            Kind::Certificates { n } => self.measure_certificates(n, located),
+            Kind::Changes { of, routes } => self.measure_changes(of, routes, located),
+            Kind::Closed { .. } | Kind::Paced { .. } | Kind::Idle { .. } => {
+                self.measure(kind, &located.start(&self.setting, self.directory, HOST)?)
+            }
+        }
+    }
+
+    fn measure_routes(&self, n_routes: u32, located: &Located) -> anyhow::Result<Measured> {
         let host = route_host(n_routes - 1);
         let setting = Setting { routes: n_routes, ..self.setting };
         let began = Instant::now();
         let running = located.start(&setting, self.directory, &host)?;
-        let start = began.elapsed().as_secs_f64() * 1e3;
+        let target = Target { host, ..self.target(&running, Exchange::Kept, CONNECTIONS, Body::Small) };
+        self.watch_started(&running, target, began.elapsed())
+    }
+
+    fn measure_certificates(&self, n: u32, located: &Located) -> anyhow::Result<Measured> {
+        let Some(certificates) = self.certificates else { bail!("there are no certificates") };
+        let setting = Setting { certificates: &certificates.files, ..self.setting };
+        let began = Instant::now();
+        let mut running = located.start(&setting, self.directory, HOST)?;
+        let exchange = Exchange::HandshakeOfAny { hosts: n };
+        let target = Target {
+            client_tls: certificates.client.clone(),
+            host: certificate_host(n - 1),
+            ..self.target(&running, exchange, HANDSHAKES, Body::Small)
+        };
+        running.process.wait_for(|| load::is_answered_over_tls(&target))?;
+        self.watch_started(&running, target, began.elapsed())
+    }
+
+    /// Measures a peer that took so long to start.
+    fn watch_started(&self, running: &Running, target: Target, start: Duration) -> anyhow::Result<Measured> {
         interrupt::sleep(REST)?;
         let memory = float(running.process.memory()?);
-        let target = Target { host, ..self.target(&running, Exchange::Kept, CONNECTIONS, Body::Small) };
-        let mut measured = self.watch(&running, Load::closed(target)?)?;
+        let mut measured = self.watch(running, Load::closed(target)?)?;
         measured.figures.memory = Some(memory);
-        measured.figures.start = Some(start);
+        measured.figures.start = Some(start.as_secs_f64() * 1e3);
         Ok(measured)
     }
 
-    fn target(&self, running: &Running, exchange: Exchange, connections: u32, body: Body) -> Target {
+    pub(super) fn target(&self, running: &Running, exchange: Exchange, connections: u32, body: Body) -> Target {
         let client_tls = match exchange {
             Exchange::Resumption => &self.clients.resuming,
             Exchange::Http2 { .. } | Exchange::Grpc { .. } => &self.clients.http2,
@@ -160,7 +184,7 @@ impl Bench<'_> {
         let memory = running.process.memory()?;
         let outcome = load.end();
         let mut figures = figures(&before, &after);
-        figures.quantiles = quantiles(&milliseconds(&outcome));
+        figures.quantiles = quantiles(&outcome.milliseconds());
         figures.memory = Some(float(memory));
         let errors = (outcome.n_errors > 0).then(|| {
             format!("{} errors, the first: {}", outcome.n_errors, outcome.first_error.clone().unwrap_or_default())
@@ -181,59 +205,6 @@ impl Bench<'_> {
         let memory = float(after.saturating_sub(before));
         let figures = Figures { memory: Some(memory), samples: Some(f64::from(n)), ..Figures::default() };
         Ok(Measured { figures, errors: None })
-    }
-
-    /// Edits a route until the time is over, and sees when each edit is live, and what it does to others.
-    fn edits(&self, running: &Running) -> anyhow::Result<Measured> {
-        let (rate, connections) = BESIDE_EDITS;
-        let beside = self.target(running, Exchange::Kept, connections, Body::Small);
-        let load = Load::paced(beside, rate)?;
-        load.measure();
-        let end = Instant::now() + Duration::from_secs((self.plan.warm_up + self.plan.seconds).into());
-        let mut times = Vec::new();
-        let mut is_moved = false;
-        while times.len() < EDITS.0 || (Instant::now() < end && times.len() < EDITS.1) {
-            is_moved = !is_moved;
-            times.push(self.edit(running, is_moved)?);
-            interrupt::sleep(Duration::from_millis(fastrand::u64(0..100)))?;
-        }
-        if is_moved {
-            self.edit(running, false)?;
-        }
-        let Outcome { n_errors, first_error, .. } = load.end();
-        if let Some(error) = first_error {
-            eprintln!("{}: {n_errors} requests beside the edits failed, the first: {error}", running.peer.name());
-        }
-        let figures = Figures {
-            quantiles: quantiles(&times),
-            samples: Some(float(times.len() as u64)),
-            failures: Some(float(n_errors)),
-            ..Figures::default()
-        };
-        Ok(Measured { figures, errors: None })
-    }
-
-    /// Makes an edit, and returns the milliseconds until new connections are answered by the new upstream for good.
-    fn edit(&self, running: &Running, is_moved: bool) -> anyhow::Result<f64> {
-        let right = if is_moved { OTHER } else { SMALL };
-        let began = Instant::now();
-        running.edit(&Setting { is_moved, ..self.setting })?;
-        let mut live = None;
-        let mut n_right = 0;
-        while n_right < CONFIRMED {
-            let answer = Connection::to(running.addresses.plain).get(MOVED_HOST, "/");
-            if answer.is_ok_and(|answer| answer.status == 200 && answer.body == right) {
-                live.get_or_insert_with(|| began.elapsed());
-                n_right += 1;
-            } else {
-                (live, n_right) = (None, 0);
-                if began.elapsed() > EDIT_LIMIT {
-                    bail!("an edit is not live after {EDIT_LIMIT:?}");
-                }
-            }
-            interrupt::sleep(PROBE_PAUSE)?;
-        }
-        Ok(live.unwrap_or(EDIT_LIMIT).as_secs_f64() * 1e3)
     }
 }
 
@@ -270,12 +241,8 @@ fn figures(before: &Sample, after: &Sample) -> Figures {
     }
 }
 
-fn milliseconds(outcome: &Outcome) -> Vec<f64> {
-    outcome.latencies.iter().map(|micros| f64::from(*micros) / 1e3).collect()
-}
-
 #[expect(clippy::cast_precision_loss, reason = "bytes and counts here are below 2^52")]
-fn float(n: u64) -> f64 {
+pub(super) fn float(n: u64) -> f64 {
     n as f64
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::load::Load;
+use crate::load::{Load, Outcome};
 use crate::peers::Gateway;
 use crate::statistics::quantile;
 
@@ -38,7 +38,7 @@ impl Honest {
         std::thread::sleep(ALONE / 3);
         before.measure();
         std::thread::sleep(ALONE);
-        let alone = p99(&before.end().latencies);
+        let alone = p99(&before.end());
         let load = load()?;
         load.measure();
         Ok(Self { load, alone })
@@ -47,7 +47,7 @@ impl Honest {
     /// Ends them.
     pub(super) fn end(self) -> Waits {
         let outcome = self.load.end();
-        Waits { alone: self.alone, beside: p99(&outcome.latencies), n_errors: outcome.n_errors }
+        Waits { alone: self.alone, beside: p99(&outcome), n_errors: outcome.n_errors }
     }
 }
 
@@ -64,7 +64,6 @@ impl Waits {
     }
 }
 
-fn p99(micros: &[u32]) -> f64 {
-    let milliseconds: Vec<f64> = micros.iter().map(|micros| f64::from(*micros) / 1e3).collect();
-    quantile(&milliseconds, 0.99).unwrap_or(f64::INFINITY)
+fn p99(outcome: &Outcome) -> f64 {
+    quantile(&outcome.milliseconds(), 0.99).unwrap_or(f64::INFINITY)
 }

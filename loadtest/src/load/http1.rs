@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Counters, Samples, TIMEOUT, Target, wrong};
+use super::{Counters, Exchange, Samples, TIMEOUT, Target, certificate_host, wrong};
 use crate::http;
 
 /// Asks on one connection until it ends.
@@ -44,15 +44,34 @@ pub(super) async fn new_connection(target: &Target, counters: &Arc<Counters>) ->
 /// Asks on one TLS connection after the other. Whether they resume a session is the client's configuration.
 pub(super) async fn new_tls(target: &Target, counters: &Arc<Counters>) -> io::Result<()> {
     let mut samples = Samples::new(counters);
-    let request = request(target);
+    let mut host = target.host.clone();
+    let mut request = request(target);
     let mut received = Vec::with_capacity(16 << 10);
     while !counters.is_over() {
+        if let Exchange::HandshakeOfAny { hosts } = target.exchange {
+            host = certificate_host(fastrand::u32(0..hosts));
+            request = http::request(&host, target.path);
+        }
         let since = Instant::now();
-        let stream = connect(target.tls).await?;
-        let mut stream = tokio::time::timeout(TIMEOUT, target.client_tls.connect(&target.host, stream)).await??;
-        exchange(&mut stream, &request, &mut received, target).await?;
+        over_tls(target, &host, &request, &mut received).await?;
         samples.answered(since);
     }
+    Ok(())
+}
+
+/// Whether the host of the target is answered over TLS, with a certificate of its name.
+pub(crate) fn is_answered_over_tls(target: &Target) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .and_then(|runtime| runtime.block_on(over_tls(target, &target.host, &request(target), &mut Vec::new())))
+        .is_ok()
+}
+
+/// Asks on a TLS connection of its own.
+async fn over_tls(target: &Target, host: &str, request: &[u8], received: &mut Vec<u8>) -> io::Result<()> {
+    let stream = connect(target.tls).await?;
+    let mut stream = tokio::time::timeout(TIMEOUT, target.client_tls.connect(host, stream)).await??;
+    exchange(&mut stream, request, received, target).await?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use parking_lot::Mutex;
 
+pub(crate) use http1::is_answered_over_tls;
 pub(crate) use idle::hold;
 
 use crate::tls::ClientTls;
@@ -27,6 +28,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Latencies that a connection keeps; the first ones stay, which is seconds more than any turn takes.
 const MAX_SAMPLES: usize = 1 << 20;
 
+/// The domain of the hosts that have a certificate of their own.
+pub(crate) const CERTIFICATES_DOMAIN: &str = "certificates.example";
+
 /// The form of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exchange {
@@ -36,6 +40,9 @@ pub(crate) enum Exchange {
     NewConnection,
     /// HTTP/1.1 over TLS, each on a connection with a full handshake.
     FullHandshake,
+    /// HTTP/1.1 over TLS, each on a connection with a full handshake for any of so many hosts: see
+    /// [`certificate_host`].
+    HandshakeOfAny { hosts: u32 },
     /// HTTP/1.1 over TLS, each on a connection that resumes a session.
     Resumption,
     /// HTTP/2 over TLS, with several streams on each connection.
@@ -44,6 +51,11 @@ pub(crate) enum Exchange {
     Grpc { streams: u32 },
     /// Messages on a WebSocket, each sent when the echo of the one before has come.
     WebSocket,
+}
+
+/// One of the hosts that have a certificate of their own.
+pub(crate) fn certificate_host(number: u32) -> String {
+    format!("host-{number}.{CERTIFICATES_DOMAIN}")
 }
 
 /// What is asked, and the answer that is right.
@@ -62,6 +74,20 @@ pub(crate) struct Target {
     pub(crate) connections: u32,
 }
 
+impl Outcome {
+    /// The times of all exchanges that ended while it was measured.
+    pub(crate) fn milliseconds(&self) -> Vec<f64> {
+        self.answers.iter().map(|answer| answer.milliseconds()).collect()
+    }
+}
+
+impl Answered {
+    /// The time from the question, or from when it was due.
+    pub(crate) fn milliseconds(self) -> f64 {
+        f64::from(self.micros) / 1e3
+    }
+}
+
 /// Load that is under way; it ends when this is dropped.
 pub(crate) struct Load {
     counters: Arc<Counters>,
@@ -76,22 +102,34 @@ struct Counters {
     is_measured: AtomicBool,
     is_over: AtomicBool,
     first_error: Mutex<Option<String>>,
-    /// Microseconds of the exchanges that were measured, of the connections that have ended.
-    latencies: Mutex<Vec<u32>>,
+    /// Exchanges that were measured, of the connections that have ended.
+    answers: Mutex<Vec<Answered>>,
+    /// When exchanges that were measured failed.
+    failed: Mutex<Vec<Instant>>,
+}
+
+/// An exchange with a right answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// When the answer was there.
+    pub(crate) at: Instant,
+    pub(crate) micros: u32,
 }
 
 /// What one connection, or one stream, has measured; it is added to the rest when this is dropped.
 struct Samples {
     counters: Arc<Counters>,
-    latencies: Vec<u32>,
+    answers: Vec<Answered>,
 }
 
 /// What came of a load.
 pub(crate) struct Outcome {
     pub(crate) n_errors: u64,
     pub(crate) first_error: Option<String>,
-    /// Microseconds of the exchanges that ended while it was measured, in no order.
-    pub(crate) latencies: Vec<u32>,
+    /// Exchanges that ended while it was measured, in no order.
+    pub(crate) answers: Vec<Answered>,
+    /// When exchanges failed while it was measured.
+    pub(crate) failed: Vec<Instant>,
 }
 
 impl Load {
@@ -129,7 +167,8 @@ impl Load {
         Outcome {
             n_errors: self.counters.errors.load(Ordering::Relaxed),
             first_error: self.counters.first_error.lock().take(),
-            latencies: std::mem::take(&mut *self.counters.latencies.lock()),
+            answers: std::mem::take(&mut *self.counters.answers.lock()),
+            failed: std::mem::take(&mut *self.counters.failed.lock()),
         }
     }
 
@@ -161,27 +200,30 @@ impl Counters {
         if self.is_measured.load(Ordering::Relaxed) {
             self.errors.fetch_add(1, Ordering::Relaxed);
             self.first_error.lock().get_or_insert_with(|| error.to_string());
+            self.failed.lock().push(Instant::now());
         }
     }
 }
 
 impl Samples {
     fn new(counters: &Arc<Counters>) -> Self {
-        Self { counters: Arc::clone(counters), latencies: Vec::new() }
+        Self { counters: Arc::clone(counters), answers: Vec::new() }
     }
 
     /// Counts a right answer to a question that was asked, or due, at `since`.
     fn answered(&mut self, since: Instant) {
         self.counters.answered.fetch_add(1, Ordering::Relaxed);
-        if self.counters.is_measured.load(Ordering::Relaxed) && self.latencies.len() < MAX_SAMPLES {
-            self.latencies.push(u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX));
+        if self.counters.is_measured.load(Ordering::Relaxed) && self.answers.len() < MAX_SAMPLES {
+            let at = Instant::now();
+            let micros = u32::try_from(at.saturating_duration_since(since).as_micros()).unwrap_or(u32::MAX);
+            self.answers.push(Answered { at, micros });
         }
     }
 }
 
 impl Drop for Samples {
     fn drop(&mut self) {
-        self.counters.latencies.lock().append(&mut self.latencies);
+        self.counters.answers.lock().append(&mut self.answers);
     }
 }
 
@@ -202,7 +244,9 @@ async fn ask(target: Arc<Target>, counters: Arc<Counters>) {
         let result = match target.exchange {
             Exchange::Kept => http1::kept(&target, &counters).await,
             Exchange::NewConnection => http1::new_connection(&target, &counters).await,
-            Exchange::FullHandshake | Exchange::Resumption => http1::new_tls(&target, &counters).await,
+            Exchange::FullHandshake | Exchange::HandshakeOfAny { .. } | Exchange::Resumption => {
+                http1::new_tls(&target, &counters).await
+            }
             Exchange::Http2 { streams } => http2::converse(&target, streams, false, &counters).await,
             Exchange::Grpc { streams } => http2::converse(&target, streams, true, &counters).await,
             Exchange::WebSocket => websocket::converse(&target, &counters).await,

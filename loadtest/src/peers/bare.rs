@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Addresses, ConfigFile, Proxy, Running, Setting};
+use super::{Ability, Addresses, ConfigFile, Proxy, Running, Setting};
 use crate::workspace;
 
 pub(super) struct Bare;
@@ -35,7 +35,11 @@ impl Proxy for Bare {
         Ok(())
     }
 
-    fn refuses_routes(&self) -> Option<&'static str> {
-        Some("it has one route")
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        Some(match ability {
+            Ability::Routes | Ability::Changes => "it has one route",
+            Ability::Certificates => "it has one certificate",
+            Ability::Upgrades => "no such thing in its 40 lines",
+        })
     }
 }

@@ -1,12 +1,16 @@
 //! Caddy, from its wheel on PyPI.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, route_host, wheel};
+use super::{
+    Ability, Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, POOL_HOST, Proxy, Running, Setting, route_host, wheel,
+};
+use crate::load::CERTIFICATES_DOMAIN;
 
 const CONFIG: &str = "caddy.json";
 
@@ -22,12 +26,13 @@ impl Proxy for Caddy {
     }
 
     fn config(&self, setting: &Setting<'_>, addresses: &Addresses, _: &Path) -> Vec<ConfigFile> {
-        let route = |hosts: Vec<String>, upstream: String, versions: &[&str]| {
+        let route = |hosts: Vec<String>, upstreams: &[SocketAddr], versions: &[&str]| {
+            let upstreams: Vec<Value> = upstreams.iter().map(|address| json!({ "dial": address })).collect();
             json!({
                 "match": [{ "host": hosts }],
                 "handle": [{
                     "handler": "reverse_proxy",
-                    "upstreams": [{ "dial": upstream }],
+                    "upstreams": upstreams,
                     "transport": {
                         "protocol": "http",
                         "versions": versions,
@@ -37,14 +42,17 @@ impl Proxy for Caddy {
                 "terminal": true,
             })
         };
-        let upstream = setting.upstream.to_string();
+        let upstream = [setting.upstream];
+        // It looks at one route after the other, and certificates are not to be compared by that.
+        let certified = format!("*.{CERTIFICATES_DOMAIN}");
         let mut routes = vec![
-            route(vec![HOST.to_owned()], upstream.clone(), &["1.1"]),
-            route(vec![GRPC_HOST.to_owned()], setting.grpc.to_string(), &["h2c"]),
-            route(vec![MOVED_HOST.to_owned()], setting.moved().to_string(), &["1.1"]),
+            route(vec![HOST.to_owned(), certified], &upstream, &["1.1"]),
+            route(vec![GRPC_HOST.to_owned()], &[setting.grpc], &["h2c"]),
+            route(vec![MOVED_HOST.to_owned()], &[setting.moved()], &["1.1"]),
+            route(vec![POOL_HOST.to_owned()], setting.pool, &["1.1"]),
         ];
-        routes.extend((0..setting.routes).map(|number| route(vec![route_host(number)], upstream.clone(), &["1.1"])));
-        let server = |listen: std::net::SocketAddr, tls: Value| {
+        routes.extend((0..setting.routes).map(|number| route(vec![route_host(number)], &upstream, &["1.1"])));
+        let server = |listen: SocketAddr, tls: Value| {
             json!({
                 "listen": [listen.to_string()],
                 "automatic_https": { "disable": true },
@@ -53,7 +61,10 @@ impl Proxy for Caddy {
                 "protocols": ["h1", "h2"],
             })
         };
-        let certificate = json!({ "certificate": setting.tls.certificate, "key": setting.tls.key });
+        let certificates: Vec<Value> = std::iter::once(setting.tls)
+            .chain(setting.certificates)
+            .map(|files| json!({ "certificate": files.certificate, "key": files.key }))
+            .collect();
         let config = json!({
             "admin": { "listen": addresses.admin.to_string(), "config": { "persist": false } },
             "logging": { "logs": { "default": { "level": "ERROR" } } },
@@ -64,7 +75,7 @@ impl Proxy for Caddy {
                         "encrypted": server(addresses.tls, json!([{}])),
                     },
                 },
-                "tls": { "certificates": { "load_files": [certificate] } },
+                "tls": { "certificates": { "load_files": certificates } },
             },
         });
         vec![ConfigFile { name: CONFIG, text: config.to_string() }]
@@ -79,8 +90,7 @@ impl Proxy for Caddy {
     }
 
     fn reload(&self, running: &Running) -> anyhow::Result<()> {
-        let located = self.program()?;
-        let mut command = Command::new(located);
+        let mut command = Command::new(&running.program);
         command.arg("reload").arg("--address").arg(running.addresses.admin.to_string());
         command.arg("--config").arg(running.directory.path().join(CONFIG));
         let output = command.output().context("start caddy")?;
@@ -88,5 +98,8 @@ impl Proxy for Caddy {
             bail!("caddy reload: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
+    }
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        (ability == Ability::Upgrades).then_some("no such thing without a service manager that holds the sockets")
     }
 }

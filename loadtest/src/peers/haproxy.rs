@@ -6,7 +6,11 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, installed, route_host};
+use super::{
+    Ability, Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, POOL_HOST, Proxy, Running, Setting, installed,
+    route_host,
+};
+use crate::load::certificate_host;
 
 const CONFIG: &str = include_str!("../../peers/haproxy.cfg");
 
@@ -22,22 +26,34 @@ impl Proxy for Haproxy {
     }
 
     fn config(&self, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Vec<ConfigFile> {
+        let pool: Vec<String> =
+            (1..).zip(setting.pool).map(|(n, address)| format!("    server s{n} {address}")).collect();
         let text = CONFIG
+            .replace("POOL", &pool.join("\n"))
             .replace("DIRECTORY", &directory.to_string_lossy())
             .replace("UPSTREAM", &setting.upstream.to_string())
             .replace("OTHER", &setting.other.to_string())
             .replace("GRPC", &setting.grpc.to_string())
             .replace("PLAIN", &addresses.plain.to_string())
             .replace("ENCRYPTED", &addresses.tls.to_string())
-            .replace("CERTIFICATE", &setting.tls.both.to_string_lossy())
             .replace("CONNECTIONS", &setting.max_connections.to_string())
             .replace("THREADS", &setting.threads.to_string());
         let moved = if setting.is_moved { "other" } else { "bench" };
-        let mut hosts = format!("{HOST} bench\n{GRPC_HOST} grpc\n{MOVED_HOST} {moved}\n");
+        let mut hosts = format!("{HOST} bench\n{GRPC_HOST} grpc\n{MOVED_HOST} {moved}\n{POOL_HOST} pool\n");
         for number in 0..setting.routes {
             let _ = writeln!(hosts, "{} bench", route_host(number));
         }
-        vec![ConfigFile { name: "haproxy.cfg", text }, ConfigFile { name: "hosts.map", text: hosts }]
+        // The first certificate is shown to whoever names no host.
+        let mut certificates = format!("{}\n", setting.tls.both.display());
+        for (number, files) in (0..).zip(setting.certificates) {
+            let _ = writeln!(hosts, "{} bench", certificate_host(number));
+            let _ = writeln!(certificates, "{}", files.both.display());
+        }
+        vec![
+            ConfigFile { name: "certificates.list", text: certificates },
+            ConfigFile { name: "hosts.map", text: hosts },
+            ConfigFile { name: "haproxy.cfg", text },
+        ]
     }
 
     fn command(&self, program: &Path, _: &Setting<'_>, _: &Addresses, directory: &Path) -> Command {
@@ -48,5 +64,13 @@ impl Proxy for Haproxy {
 
     fn reload(&self, running: &Running) -> anyhow::Result<()> {
         running.signal(Signal::USR2)
+    }
+    /// The master begins anew as another process would, with the program that is there by then.
+    fn upgrade(&self, running: &Running) -> anyhow::Result<()> {
+        running.replace_workers(Signal::USR2)
+    }
+
+    fn lacks(&self, _: Ability) -> Option<&'static str> {
+        None
     }
 }

@@ -10,9 +10,9 @@ mod traefik;
 mod wheel;
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -23,6 +23,7 @@ pub(crate) use penstock::Gateway;
 
 use crate::process::{self, Process};
 use crate::tls::CertificateFiles;
+use crate::{interrupt, procfs};
 
 /// The host that leads to the upstream.
 pub(crate) const HOST: &str = "bench.example";
@@ -30,6 +31,13 @@ pub(crate) const HOST: &str = "bench.example";
 pub(crate) const GRPC_HOST: &str = "grpc.bench.example";
 /// The host whose route is edited.
 pub(crate) const MOVED_HOST: &str = "moved.bench.example";
+/// The host whose endpoints come and go.
+pub(crate) const POOL_HOST: &str = "pool.bench.example";
+
+/// Old workers that still live by then are not going to end.
+const WORKERS_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether they live.
+const WORKERS_LOOK: Duration = Duration::from_millis(20);
 
 /// A proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -57,8 +65,14 @@ pub(crate) struct Setting<'a> {
     pub(crate) other: SocketAddr,
     pub(crate) is_moved: bool,
     pub(crate) tls: &'a CertificateFiles,
+    /// Where the host whose endpoints come and go leads.
+    pub(crate) pool: &'a [SocketAddr],
     /// Hosts that lead to the upstream besides the ones above: see [`route_host`].
     pub(crate) routes: u32,
+    /// Certificates of hosts that lead to the upstream: see [`crate::load::certificate_host`].
+    pub(crate) certificates: &'a [CertificateFiles],
+    /// Whether the peer is going to be upgraded.
+    pub(crate) is_upgraded: bool,
     pub(crate) threads: usize,
     /// Connections that clients open at most.
     pub(crate) max_connections: u32,
@@ -96,10 +110,26 @@ trait Proxy {
     /// Makes the program read its configuration again; one that watches it has nothing to be told.
     fn reload(&self, running: &Running) -> anyhow::Result<()>;
 
-    /// Why it cannot have more routes than the ones by name.
-    fn refuses_routes(&self) -> Option<&'static str> {
-        None
+    /// Makes successors of the same program take over while it serves, and waits until they have.
+    fn upgrade(&self, running: &Running) -> anyhow::Result<()> {
+        bail!("{} cannot be upgraded", running.peer.name())
     }
+
+    /// Why there is something that it cannot do.
+    fn lacks(&self, ability: Ability) -> Option<&'static str>;
+}
+
+/// What not every proxy can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ability {
+    /// Other routes than the ones by name, and edits of them.
+    Routes,
+    /// More than one certificate.
+    Certificates,
+    /// A configuration that changes while it serves.
+    Changes,
+    /// To hand over to another process of its program.
+    Upgrades,
 }
 
 /// A peer that can be had.
@@ -114,6 +144,7 @@ pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) process: Process,
     pub(crate) addresses: Addresses,
+    program: PathBuf,
     directory: tempfile::TempDir,
 }
 
@@ -143,6 +174,11 @@ impl Peer {
         }
     }
 
+    /// Its name in options, in results and in names of files.
+    pub(crate) fn id(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     fn proxy(self) -> &'static dyn Proxy {
         match self {
             Self::Bare => &bare::Bare,
@@ -167,9 +203,9 @@ impl Peer {
         Ok(Located { peer: self, program, version })
     }
 
-    /// Why it takes no part in a comparison of many routes.
-    pub(crate) fn refuses_routes(self) -> Option<&'static str> {
-        self.proxy().refuses_routes()
+    /// Why it takes no part in a comparison of an ability.
+    pub(crate) fn lacks(self, ability: Ability) -> Option<&'static str> {
+        self.proxy().lacks(ability)
     }
 }
 
@@ -181,11 +217,10 @@ impl Located {
         let addresses = Addresses { plain: plain?, tls: tls?, admin: admin? };
         let proxy = self.peer.proxy();
         write(directory.path(), proxy.config(setting, &addresses, directory.path()))?;
-        let mut command = proxy.command(&self.program, setting, &addresses, directory.path());
-        // Whoever interrupts a comparison leaves the end of the others to it.
-        command.process_group(0);
-        let process = Process::start(self.peer.name(), command, directory.path())?;
-        let mut running = Running { peer: self.peer, process, addresses, directory };
+        let command = proxy.command(&self.program, setting, &addresses, directory.path());
+        let process = Process::start_apart(self.peer.name(), command, directory.path())?;
+        let program = self.program.clone();
+        let mut running = Running { peer: self.peer, process, addresses, program, directory };
         running.process.wait_until_serving(addresses.plain, host)?;
         Ok(running)
     }
@@ -209,8 +244,27 @@ impl Running {
         proxy.reload(self)
     }
 
+    /// Hands over to another process of the same program while the peer serves.
+    pub(crate) fn upgrade(&self) -> anyhow::Result<()> {
+        self.peer.proxy().upgrade(self)
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         self.process.signal(signal)
+    }
+
+    /// Sends a signal that replaces all workers, and waits until none of the old ones is left.
+    fn replace_workers(&self, signal: Signal) -> anyhow::Result<()> {
+        let old = procfs::children(self.process.id())?;
+        self.signal(signal)?;
+        let deadline = Instant::now() + WORKERS_LIMIT;
+        while procfs::children(self.process.id())?.iter().any(|child| old.contains(child)) {
+            if Instant::now() > deadline {
+                bail!("{} keeps its old workers for more than {WORKERS_LIMIT:?}", self.peer.name());
+            }
+            interrupt::sleep(WORKERS_LOOK)?;
+        }
+        Ok(())
     }
 }
 

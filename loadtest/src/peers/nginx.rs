@@ -6,7 +6,11 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, installed, route_host};
+use super::{
+    Ability, Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, POOL_HOST, Proxy, Running, Setting, installed,
+    route_host,
+};
+use crate::load::certificate_host;
 
 const CONFIG: &str = include_str!("../../peers/nginx.conf");
 
@@ -31,8 +35,22 @@ impl Proxy for Nginx {
                 addresses.plain
             );
         }
+        for (number, files) in (0..).zip(setting.certificates) {
+            let _ = writeln!(
+                routes,
+                "    server {{ listen {} ssl http2; server_name {}; ssl_certificate {}; ssl_certificate_key {}; location / \
+                 {{ proxy_pass http://bench; }} }}",
+                addresses.tls,
+                certificate_host(number),
+                files.certificate.display(),
+                files.key.display()
+            );
+        }
+        let pool: Vec<String> = setting.pool.iter().map(|address| format!("server {address};")).collect();
         let text = CONFIG
             .replace("ROUTES", &routes)
+            .replace("POOL_HOST", POOL_HOST)
+            .replace("POOL", &pool.join(" "))
             .replace("GRPC_HOST", GRPC_HOST)
             .replace("MOVED_HOST", MOVED_HOST)
             .replace("HOST", HOST)
@@ -56,5 +74,13 @@ impl Proxy for Nginx {
 
     fn reload(&self, running: &Running) -> anyhow::Result<()> {
         running.signal(Signal::HUP)
+    }
+    /// Its workers are replaced; that is what an upgrade of the program ends with, too.
+    fn upgrade(&self, running: &Running) -> anyhow::Result<()> {
+        running.replace_workers(Signal::HUP)
+    }
+
+    fn lacks(&self, _: Ability) -> Option<&'static str> {
+        None
     }
 }

@@ -4,9 +4,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, Proxy, Running, Setting, route_host};
+use anyhow::{Context, bail};
+
+use super::{
+    Ability, Addresses, ConfigFile, GRPC_HOST, HOST, MOVED_HOST, POOL_HOST, Proxy, Running, Setting, route_host,
+};
+use crate::load::certificate_host;
 use crate::process::{self, Process};
+use crate::tls::CertificateFiles;
 use crate::{manifests, workspace};
+
+/// The name of the socket for upgrades.
+const HANDOFF: &str = "handoff";
 
 /// The gateway in its default configuration but for its addresses, and the access log if that is not wanted.
 pub(super) struct Penstock {
@@ -38,7 +47,14 @@ impl Proxy for Penstock {
         let routes: Vec<_> = (0..setting.routes)
             .map(|number| manifests::ingress(&format!("route-{number}"), &route_host(number), "upstream"))
             .collect();
+        let pool = [
+            manifests::ingress("pool", POOL_HOST, "pool"),
+            manifests::service("pool"),
+            manifests::slices("pool", setting.pool),
+        ];
         vec![
+            ConfigFile { name: "manifests/pool.yaml", text: manifests::documents(&pool) },
+            ConfigFile { name: "manifests/certificates.yaml", text: manifests::documents(&certified(setting)) },
             ConfigFile { name: "manifests/bench.yaml", text: manifests::documents(&bench) },
             ConfigFile { name: "manifests/moved.yaml", text: manifests::ingress("moved", MOVED_HOST, moved) },
             ConfigFile { name: "manifests/routes.yaml", text: manifests::documents(&routes) },
@@ -51,6 +67,12 @@ impl Proxy for Penstock {
         if !self.has_access_log {
             flags.push("--access-log=off".to_owned());
         }
+        if setting.is_upgraded {
+            command.args(["supervise", "--"]);
+            flags.push(format!("--handoff-socket={}", directory.join(HANDOFF).display()));
+            // Requests that are under way end with the old process.
+            flags.push("--drain-timeout=30s".to_owned());
+        }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         run(&mut command, &directory.join("manifests"), addresses, any, &flags);
         command
@@ -59,6 +81,32 @@ impl Proxy for Penstock {
     fn reload(&self, _: &Running) -> anyhow::Result<()> {
         Ok(())
     }
+
+    fn upgrade(&self, running: &Running) -> anyhow::Result<()> {
+        let mut command = Command::new(&running.program);
+        command.arg("upgrade").arg("--handoff-socket").arg(running.directory.path().join(HANDOFF));
+        let output = command.output().context("start gateway upgrade")?;
+        if !output.status.success() {
+            bail!("gateway upgrade: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        let is_twice = matches!(ability, Ability::Certificates | Ability::Changes | Ability::Upgrades);
+        (is_twice && !self.has_access_log).then_some("Penstock with its access log is measured")
+    }
+}
+
+/// An Ingress with a certificate for each of the hosts that have one.
+fn certified(setting: &Setting<'_>) -> Vec<String> {
+    let each = |(number, files): (u32, &CertificateFiles)| {
+        let name = format!("certified-{number}");
+        let host = certificate_host(number);
+        let ingress = manifests::tls_ingress(&name, &host, "upstream", &name, &[("ssl-redirect", "false")]);
+        [manifests::secret(&name, &files.certificate_pem, &files.key_pem), ingress]
+    };
+    (0..).zip(setting.certificates).flat_map(each).collect()
 }
 
 /// A running gateway, for the benchmarks that have no peers.

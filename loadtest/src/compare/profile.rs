@@ -1,0 +1,109 @@
+//! Where the CPU time of a proxy goes: samples that `perf` takes of it under load, drawn as a flame graph.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use inferno::collapse::Collapse as _;
+use inferno::collapse::perf::Folder;
+use inferno::flamegraph::{self, Direction};
+
+use super::scenario::Kind;
+use super::turn::Bench;
+use crate::interrupt;
+use crate::load::Load;
+use crate::peers::{Peer, Running};
+
+/// The scenario under which samples are taken.
+pub(super) const SCENARIO: &str = "small-64";
+/// The peers of which they are taken.
+pub(super) const PEERS: [Peer; 2] = [Peer::Penstock, Peer::Bare];
+/// A clock of the kernel, because virtual machines have no counters of the processor.
+const EVENT: &str = "cpu-clock";
+/// Samples a second: no divisor of what timers do.
+const FREQUENCY: &str = "499";
+/// How the callers of a function are found: nothing is built with frame pointers, and the stacks of futures are deep.
+const CALLERS: &str = "dwarf,32768";
+
+impl Bench<'_> {
+    /// Takes samples of a peer under the load of a scenario, and draws them.
+    pub(super) fn profile(&self, kind: Kind, running: &Running) -> anyhow::Result<Vec<u8>> {
+        let Kind::Closed { exchange, connections, body } = kind else { bail!("not a scenario to take samples of") };
+        let load = Load::closed(self.target(running, exchange, connections, body))?;
+        interrupt::sleep(Duration::from_secs(self.plan.warm_up.into()))?;
+        let samples = self.directory.join("perf.data");
+        record(running.process.id(), self.plan.seconds, &samples)?;
+        drop(load);
+        draw(running.peer.name(), &samples)
+    }
+}
+
+fn record(pid: u32, seconds: u32, samples: &Path) -> anyhow::Result<()> {
+    let mut perf = perf();
+    perf.args(["record", "--quiet", "-e", EVENT, "-F", FREQUENCY, "--call-graph", CALLERS, "--output"]).arg(samples);
+    perf.args(["--pid", &pid.to_string(), "--", "sleep", &seconds.to_string()]);
+    run(&mut perf, Stdio::null())
+}
+
+fn draw(name: &str, samples: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut perf = perf();
+    // A file, because there may be more than fits into memory twice.
+    let text = samples.with_extension("txt");
+    let file = File::create(&text).with_context(|| format!("create {}", text.display()))?;
+    run(perf.args(["script", "--no-inline", "--input"]).arg(samples), file.into())?;
+    let mut folded = Vec::new();
+    Folder::default().collapse_file(Some(&text), &mut folded).context("read the samples of perf")?;
+    std::fs::remove_file(text).and_then(|()| std::fs::remove_file(samples)).context("remove the samples of perf")?;
+    graph(name, &String::from_utf8_lossy(&folded))
+}
+
+/// Draws stacks that have been counted, the outermost functions at the top.
+fn graph(name: &str, folded: &str) -> anyhow::Result<Vec<u8>> {
+    let mut options = flamegraph::Options::default();
+    options.title = format!("{name}: samples of {EVENT} in {SCENARIO}");
+    options.direction = Direction::Inverted;
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, folded.lines(), &mut svg).context("draw the samples")?;
+    Ok(svg)
+}
+
+fn perf() -> Command {
+    let mut perf = Command::new("perf");
+    perf.stdin(Stdio::null());
+    perf
+}
+
+fn run(perf: &mut Command, output: Stdio) -> anyhow::Result<()> {
+    let started = perf.stdout(output).stderr(Stdio::piped()).spawn();
+    let child = match started {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("perf is not installed (Debian package linux-perf)"),
+        other => other.context("start perf")?,
+    };
+    let output = child.wait_with_output().context("wait for perf")?;
+    if !output.status.success() {
+        bail!("perf ends with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_names_the_functions_of_its_stacks() {
+        let svg = graph("it", "proxy;main;serve 3\nproxy;main;wait 1\n").unwrap();
+        let svg = String::from_utf8(svg).unwrap();
+        assert!(svg.contains("serve (3 samples, 75.00%)"), "{svg}");
+        assert!(svg.contains("it: samples of cpu-clock"), "{svg}");
+    }
+
+    #[test]
+    fn what_perf_says_is_the_reason() {
+        let error = run(Command::new("sh").args(["-c", "echo no such event >&2; exit 3"]), Stdio::null()).unwrap_err();
+        assert!(error.to_string().contains("no such event"), "{error}");
+    }
+}
