@@ -10,11 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::certificate::Authority;
+use crate::certificate::{Authority, Certificate};
 use crate::client::Client;
 use crate::gateway;
 use crate::upstream::Upstream;
@@ -34,7 +34,7 @@ pub struct Cluster {
     directory: TempDir,
     programs: PathBuf,
     flags: Vec<String>,
-    etcd_url: String,
+    etcd: SocketAddr,
     address: SocketAddr,
     server: Mutex<Option<Process>>,
     /// Ends after the API server.
@@ -64,9 +64,14 @@ impl Session {
     /// # Panics
     /// When it does.
     pub async fn send(&mut self, method: &str, target: &str, content_type: &str, body: &str) -> Reply {
-        let reply = send(&mut self.0, method, target, content_type, body).await;
+        let reply = self.try_send(method, target, content_type, body).await;
         assert!(reply.status < 300, "{reply:?}");
         reply
+    }
+
+    /// The same where it may.
+    pub async fn try_send(&mut self, method: &str, target: &str, content_type: &str, body: &str) -> Reply {
+        send(&mut self.0, method, target, content_type, body).await
     }
 }
 
@@ -95,8 +100,7 @@ impl Cluster {
         ];
         let process = Process::start(&programs.join("etcd"), &arguments, Stdio::null());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let cluster =
-            Self { directory, programs, flags, etcd_url: client, address, server: Mutex::default(), _etcd: process };
+        let cluster = Self { directory, programs, flags, etcd, address, server: Mutex::default(), _etcd: process };
         cluster.restart().await;
         cluster
     }
@@ -117,7 +121,7 @@ impl Cluster {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         let mut arguments = vec![
-            format!("--etcd-servers={}", self.etcd_url),
+            format!("--etcd-servers=http://{}", self.etcd),
             format!("--bind-address={}", self.address.ip()),
             format!("--advertise-address={}", own_address()),
             format!("--secure-port={}", self.address.port()),
@@ -151,6 +155,37 @@ impl Cluster {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What the API server shows, for this address and those of this machine.
+    #[must_use]
+    pub fn certificate(&self) -> Certificate {
+        let read = |name: &str| std::fs::read_to_string(self.directory.path().join(name)).unwrap();
+        Certificate { certificate: read("server.crt"), key: read("server.key") }
+    }
+
+    /// Has etcd forget all versions but those of now.
+    pub async fn compact(&self) {
+        let mut client = Client::http1(self.etcd).await;
+        let mut ask = async |target: &str, body: Value| {
+            let request = client.request("POST", "etcd", target, &[], &body.to_string());
+            let answer = client.send(request).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            serde_json::from_slice::<Value>(&answer.body).unwrap()
+        };
+        let newest = ask("/v3/kv/range", json!({"key": "AA==", "limit": 1})).await["header"]["revision"].clone();
+        ask("/v3/kv/compaction", json!({"revision": newest, "physical": true})).await;
+    }
+
+    /// Gives [`ACCOUNT`], whose requests are recorded, all rights.
+    pub async fn trust_account(&self) {
+        self.apply(
+            "",
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: trusted\nroleRef:\n  \
+             apiGroup: rbac.authorization.k8s.io\n  kind: ClusterRole\n  name: cluster-admin\nsubjects:\n  - kind: \
+             ServiceAccount\n    namespace: default\n    name: penstock\n",
+        )
+        .await;
     }
 
     /// A kubeconfig of somebody who may do everything.
@@ -203,6 +238,18 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What `kubectl` prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.programs.join("kubectl"));
+        let output = command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// An echo upstream at an address that endpoints may have.
     pub async fn upstream(&self, name: &str) -> Upstream {
         let listener = tokio::net::TcpListener::bind((own_address(), 0)).await.unwrap();
@@ -211,7 +258,8 @@ impl Cluster {
 
     // === objects ===
 
-    /// Creates the objects of a manifest or makes them what it says, as `kubectl apply --server-side` does.
+    /// Creates the objects of a manifest or makes them what it says, as `kubectl apply --server-side` does. One that names
+    /// a namespace goes there.
     ///
     /// # Panics
     /// When the API server refuses one.
@@ -227,6 +275,7 @@ impl Cluster {
         let mut replies = Vec::new();
         for document in manifest.split("---\n").filter(|document| !document.trim().is_empty()) {
             let (kind, name) = (field(document, "kind: "), field(document, "  name: "));
+            let namespace = try_field(document, "  namespace: ").unwrap_or(namespace);
             let target = format!("{}/{name}?fieldManager=tests&force=true", collection(kind, namespace));
             replies.push(send(&mut client, "PATCH", &target, "application/apply-patch+yaml", document).await);
         }
@@ -402,7 +451,11 @@ async fn try_send(
 
 /// The first value of a field in a manifest; indentation tells `metadata.name` from other names.
 fn field<'a>(document: &'a str, prefix: &str) -> &'a str {
-    document.lines().find_map(|line| line.strip_prefix(prefix)).unwrap_or_else(|| panic!("no {prefix:?} in {document}"))
+    try_field(document, prefix).unwrap_or_else(|| panic!("no {prefix:?} in {document}"))
+}
+
+fn try_field<'a>(document: &'a str, prefix: &str) -> Option<&'a str> {
+    document.lines().find_map(|line| line.strip_prefix(prefix))
 }
 
 /// The address of this machine. Nothing is sent to find it out.

@@ -191,7 +191,8 @@ impl ClusterFlags {
         Selection {
             namespace: some(&self.watch_namespace),
             namespace_selector: some(&self.watch_namespace_selector),
-            services: self.publish_service.iter().cloned().chain(default_backend).collect(),
+            backends: default_backend.into_iter().collect(),
+            published: self.publish_service.clone(),
         }
     }
 

@@ -44,8 +44,10 @@ pub struct Selection {
     pub namespace: Option<String>,
     /// `--watch-namespace-selector`: the labels of the namespaces that are served.
     pub namespace_selector: Option<String>,
-    /// Services that flags name, wherever they are.
-    pub services: Vec<(String, String)>,
+    /// Services that flags name as backends, wherever they are.
+    pub backends: Vec<(String, String)>,
+    /// The Service whose addresses the statuses show. Nothing is sent to it, so that its slices do not matter.
+    pub published: Option<(String, String)>,
 }
 
 /// The objects of an API server.
@@ -89,10 +91,7 @@ impl KubeSource {
     /// The objects of this selection. The board learns what the statuses of Ingresses show.
     #[must_use]
     pub fn new(client: Client, config: Config, selection: &Selection, board: Arc<Board>) -> Self {
-        let services = selection
-            .services
-            .iter()
-            .map(|(namespace, name)| NamespacedName::new(namespace, name).of_kind(Kind::Service));
+        let services = selection.backends.iter().chain(&selection.published).map(service);
         let named: Vec<ObjectKey> = config.references().into_iter().chain(services).collect();
         let scopes = scopes(selection, &named);
         let (recall, recalls) = mpsc::channel(1);
@@ -250,14 +249,22 @@ fn scopes(selection: &Selection, named: &[ObjectKey]) -> Vec<Scope> {
     let mut scopes: Vec<Scope> = namespaces.into_iter().chain(all).collect();
     let outside = named.iter().filter(|key| namespace.is_some_and(|namespace| *namespace != *key.namespace));
     for key in outside {
-        scopes.push(Scope::one(key.kind, &key.namespace, &key.name));
-        if key.kind == Kind::Service {
+        scopes.push(match key.kind {
+            // The settings name others beside them.
+            Kind::ConfigMap => Scope::all(Kind::ConfigMap, Some(&key.namespace)),
+            kind => Scope::one(kind, &key.namespace, &key.name),
+        });
+        if selection.backends.iter().any(|backend| service(backend) == *key) {
             let labels = Some(format!("{SERVICE_NAME}={}", key.name));
             scopes.push(Scope { labels, ..Scope::all(Kind::EndpointSlice, Some(&key.namespace)) });
         }
     }
     scopes.dedup();
     scopes
+}
+
+fn service((namespace, name): &(String, String)) -> ObjectKey {
+    NamespacedName::new(namespace, name).of_kind(Kind::Service)
 }
 
 #[cfg(test)]
@@ -275,11 +282,23 @@ mod tests {
 
     #[test]
     fn a_watched_namespace_is_all_that_is_watched_but_for_what_the_flags_name() {
-        let selection = Selection { namespace: Some("shop".to_owned()), ..Selection::default() };
-        let service = NamespacedName::new("edge", "fallback").of_kind(Kind::Service);
-        let inside = NamespacedName::new("shop", "settings").of_kind(Kind::ConfigMap);
+        let (fallback, edge) = (("edge".to_owned(), "fallback".to_owned()), ("edge".to_owned(), "edge".to_owned()));
+        let named = [
+            NamespacedName::new("shop", "inside").of_kind(Kind::ConfigMap),
+            NamespacedName::new("edge", "settings").of_kind(Kind::ConfigMap),
+            NamespacedName::new("edge", "certificate").of_kind(Kind::Secret),
+            service(&fallback),
+            // Only published: nobody needs its slices, or the right to see them.
+            service(&edge),
+        ];
+        let selection = Selection {
+            namespace: Some("shop".to_owned()),
+            backends: vec![fallback],
+            published: Some(edge),
+            ..Selection::default()
+        };
         assert_eq!(
-            names(&selection, &[inside, service]),
+            names(&selection, &named),
             [
                 "IngressClass",
                 "Ingress shop",
@@ -287,8 +306,11 @@ mod tests {
                 "EndpointSlice shop",
                 "ConfigMap shop",
                 "Secret shop type!=helm.sh/release.v1",
+                "ConfigMap edge",
+                "Secret edge metadata.name=certificate",
                 "Service edge metadata.name=fallback",
                 "EndpointSlice edge kubernetes.io/service-name=fallback",
+                "Service edge metadata.name=edge",
             ]
         );
     }
