@@ -16,6 +16,9 @@ use super::Address;
 const CLASS: &str = "kubernetes.io/ingress.class";
 /// News that wait for a writer. Whatever comes on top pushes out the oldest.
 const MAX_NEWS: usize = 1000;
+/// The problems of one Ingress that are told at a time: an object of a megabyte can have as many mistakes as it has lines,
+/// and others wait behind them.
+const MAX_PROBLEMS: usize = 10;
 
 /// What is known about the Ingresses of the API server.
 #[derive(Debug)]
@@ -165,7 +168,7 @@ impl Board {
         let synced = (verdict == Verdict::Served && is_new).then_some(What::Synced);
         // What an Ingress of another controller says is none of our business.
         let problems = problems.into_iter().filter(|_| verdict != Verdict::Foreign).map(What::Problem);
-        let news = synced.into_iter().chain(problems);
+        let news = synced.into_iter().chain(problems.take(MAX_PROBLEMS));
         let news = news.map(|what| News { ingress: ingress.clone(), uid: uid.clone(), what });
         let mut waiting = self.news.lock();
         waiting.extend(news);
@@ -206,6 +209,11 @@ impl Board {
     /// Waits until there are news.
     pub(super) async fn has_news(&self) {
         self.has_news.notified().await;
+    }
+
+    /// Whether there are news.
+    pub(super) fn is_newsworthy(&self) -> bool {
+        !self.news.lock().is_empty()
     }
 
     /// The oldest of the news.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::core::Request;
@@ -16,13 +16,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Board;
 use super::board::{News, What};
+use super::bucket::Bucket;
 use super::leader::now;
 
 /// Who tells, in the column `From`.
 const SOURCE: &str = "penstock";
-/// The shortest time between two Events on average, and how many may come at once before it counts.
-const INTERVAL: Duration = Duration::from_millis(100);
-const BURST: u32 = 50;
 /// How many Events are remembered to count their repetitions.
 const MAX_TOLD: usize = 1000;
 /// How long an answer may take.
@@ -36,45 +34,54 @@ pub(super) struct Recorder {
     board: Arc<Board>,
     /// How often each Event was told, by its name.
     told: BTreeMap<(String, String), u32>,
-    tokens: u32,
+    bucket: Bucket,
 }
 
 impl Recorder {
     pub(super) fn new(client: Client, board: Arc<Board>) -> Self {
-        Self { client, board, told: BTreeMap::new(), tokens: BURST }
+        Self { client, board, told: BTreeMap::new(), bucket: Bucket::full(Instant::now()) }
     }
 
     /// Runs until nobody leads any more.
     pub(super) async fn run(mut self, mut leadership: watch::Receiver<bool>) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut was_leader = false;
         loop {
             let is_leader = *leadership.borrow_and_update();
+            let mut next = None;
             if is_leader {
-                self.tell_some().await;
+                next = self.tell_some().await;
             } else if was_leader {
                 self.board.drop_news();
             }
             was_leader = is_leader;
+            let rest = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.board.has_news() => {}
                 changed = leadership.changed() => if changed.is_err() { return },
-                _ = interval.tick(), if self.tokens < BURST => self.tokens += 1,
+                () = rest => {}
             }
         }
     }
 
-    async fn tell_some(&mut self) {
-        while self.tokens > 0 {
-            let Some(news) = self.board.take_news() else { return };
-            self.tokens -= 1;
+    /// Tells what may be told now; returns when there is more to tell.
+    async fn tell_some(&mut self) -> Option<Instant> {
+        while self.board.is_newsworthy() {
+            if let Err(next) = self.bucket.take(Instant::now()) {
+                return Some(next);
+            }
+            let news = self.board.take_news()?;
             match tokio::time::timeout(TIMEOUT, self.tell(&news)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(ingress = %news.ingress, %error, "Event is not written"),
                 Err(_) => tracing::warn!(ingress = %news.ingress, "Event is not written in time"),
             }
         }
+        None
     }
 
     async fn tell(&mut self, news: &News) -> kube::Result<()> {

@@ -4,6 +4,7 @@
 
 mod address;
 mod board;
+mod bucket;
 mod events;
 mod leader;
 mod publish;

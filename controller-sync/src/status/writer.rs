@@ -216,8 +216,8 @@ async fn write(client: &Client, ingress: &NamespacedName, uid: &str, addresses: 
         .map_err(|error| error.to_string())?;
     match tokio::time::timeout(TIMEOUT, client.request::<Value>(request)).await {
         Ok(Ok(_)) => Ok(()),
-        // Whoever is gone, or is another one now, needs no status.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        // Whoever is gone needs no status.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Ok(Err(kube::Error::Api(status))) => Err(status.message),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {TIMEOUT:?}")),

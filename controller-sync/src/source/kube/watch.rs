@@ -92,7 +92,10 @@ impl Watch {
                 Ok(()) => {}
                 Err(WatchError::Ended) => return,
                 // What is missing is in the next list.
-                Err(WatchError::Expired) => state.version = None,
+                Err(error @ WatchError::Expired) => {
+                    tracing::info!(kind = %self.scope.kind, reason = %error, "everything is listed again");
+                    state.version = None;
+                }
                 Err(error) => self.complain(&mut state, error.to_string()),
             }
             tokio::time::sleep(state.backoff.next()).await;
