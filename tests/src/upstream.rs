@@ -110,7 +110,8 @@ impl Upstream {
         Self::on(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), tls, handler)
     }
 
-    fn on<H>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H) -> Self
+    /// The same on a socket that the test has bound, perhaps over TLS.
+    pub fn on<H>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
     {

@@ -65,3 +65,60 @@ async fn a_warning_names_the_annotation_the_secret_or_the_backend() {
     let events = own.cluster.list("Event", own.name).await;
     assert!(!events.iter().any(|event| event["involvedObject"]["name"] == "theirs"));
 }
+
+/// N-06: a tenant who claims what another one has is told so, and the other one keeps it.
+#[tokio::test]
+async fn who_claims_what_another_one_has_is_told_whose_it_is() {
+    let own = Own::new("claimed").await;
+    let (first, second) = (own.cluster.upstream("first").await, own.cluster.upstream("second").await);
+    own.cluster.namespace("claimed-b").await;
+    own.apply(&[service("web", &[first.address()]), own.ingress("web", "a.claimed.test", "web")].concat()).await;
+    let gateway = own.start(&[]).await;
+    own.cluster.apply("claimed-b", &service("web", &[second.address()])).await;
+    own.cluster.apply("claimed-b", &own.ingress("web", "a.claimed.test", "web")).await;
+    let find = async || {
+        let events = own.cluster.list("Event", "claimed-b").await;
+        events.into_iter().find(|event| event["involvedObject"]["name"] == "web" && event["reason"] == "Conflict")
+    };
+    let told = wait::until("the Event of the conflict", find).await;
+    assert_eq!(told["type"], "Warning");
+    assert!(told["message"].as_str().unwrap().contains("claimed/web"), "{told}");
+    assert_eq!(gateway.get("http://a.claimed.test/").await.upstream(), "first");
+}
+
+/// The requests about Events of a replica that is known by its account.
+fn n_events(own: &Own) -> usize {
+    let is_event = |request: &&Value| {
+        request["objectRef"]["resource"] == "events" && request["objectRef"]["namespace"] == own.name
+    };
+    own.cluster.recorded().iter().filter(is_event).count()
+}
+
+#[tokio::test]
+async fn of_all_replicas_the_leader_tells() {
+    let own = Own::new("spoken").await;
+    let upstream = own.cluster.upstream("web").await;
+    own.apply(&service("web", &[upstream.address()])).await;
+    own.cluster.trust_account().await;
+    let ttl = "--election-ttl=3s";
+    let leads = async |gateway: &tests::Gateway| {
+        (gateway.metric("nginx_ingress_controller_leader_election_status", &[own.name]).await > 0.0).then_some(())
+    };
+    let leader = own.start(&[ttl]).await;
+    wait::until("the first one leads", async || leads(&leader).await).await;
+    let account = own.cluster.kubeconfig_of(tests::cluster::ACCOUNT, own.cluster.address());
+    let follower = own.start_as(&account, &[ttl]).await;
+    for name in ["one", "two", "three"] {
+        let host = format!("{name}.spoken.test");
+        own.apply(&own.ingress(name, &host, "web")).await;
+        follower.wait_for(&format!("http://{host}/"), |answer| answer.status == 200).await;
+        event(&own, name, "Sync").await;
+    }
+    assert!(leads(&follower).await.is_none());
+    assert_eq!(n_events(&own), 0, "a follower says nothing");
+    drop(leader);
+    wait::until("the other one leads", async || leads(&follower).await).await;
+    own.apply(&own.ingress("four", "four.spoken.test", "web")).await;
+    event(&own, "four", "Sync").await;
+    wait::until("it is the other one that has told it", async || (n_events(&own) > 0).then_some(())).await;
+}

@@ -5,14 +5,18 @@
 
 mod admission;
 mod away;
+mod bombs;
 mod classes;
+mod complete;
 mod events;
 mod handover;
 mod many;
 mod namespaces;
 mod neighbours;
 mod own_certificate;
+mod owners;
 mod policy;
+mod refusals;
 mod rights;
 mod secrets;
 mod serving;

@@ -66,6 +66,23 @@ async fn ingresses_of_others_are_left_alone_and_one_that_is_given_away_is_cleare
     assert_eq!(shown(&own, "theirs").await, json!([{"ip": "192.0.2.7"}]));
 }
 
+/// K-21: whose class is gone is nobody's, and whose class is back is served again.
+#[tokio::test]
+async fn an_ingress_whose_class_is_deleted_is_cleared_and_served_again_when_it_is_back() {
+    let own = Own::new("declassed").await;
+    let upstream = own.cluster.upstream("web").await;
+    own.apply(&service("web", &[upstream.address()])).await;
+    own.apply(&own.ingress("web", "web.declassed.test", "web")).await;
+    let gateway = own.start(&["--publish-status-address=192.0.2.1"]).await;
+    wait_until_shown(&own, "web", json!([{"ip": "192.0.2.1"}])).await;
+    own.cluster.delete("IngressClass", "", own.name).await;
+    gateway.wait_for("http://web.declassed.test/", |answer| answer.status == 404).await;
+    wait_until_shown(&own, "web", Value::Null).await;
+    own.cluster.class(own.name, &crate::controller(own.name)).await;
+    gateway.wait_for("http://web.declassed.test/", |answer| answer.status == 200).await;
+    wait_until_shown(&own, "web", json!([{"ip": "192.0.2.1"}])).await;
+}
+
 /// The rules of ingress-nginx for each type of Service, as the Service changes.
 #[tokio::test]
 async fn the_addresses_of_the_published_service_are_followed() {
