@@ -201,6 +201,12 @@ mod tests {
         for text in ["a..b", "a/b", "a b", "foo.*.com", "*foo.com", "a:80", "ü.de", &"a".repeat(254)] {
             assert!(HostPattern::parse(text, WildcardDepth::One).is_err(), "{text}");
         }
+        let long = "a".repeat(64 << 10);
+        for part in [";", "{", "}", "$(", "${", "\"", "'", "#", "\n", "\r\n", "\0", "../", "\\", "`", &long] {
+            for text in [format!("{part}.test"), format!("a{part}b.test"), format!("a.test{part}")] {
+                assert!(HostPattern::parse(&text, WildcardDepth::One).is_err(), "{text:?}");
+            }
+        }
         assert_eq!(HostPattern::parse("", WildcardDepth::One), Ok(HostPattern::Any));
         assert_eq!(HostPattern::parse("a_b.c.", WildcardDepth::One), Ok(HostPattern::Exact("a_b.c".into())));
     }
