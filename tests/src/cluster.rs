@@ -227,15 +227,11 @@ impl Cluster {
     #[must_use]
     pub fn chart(&self, templates: &[&str], values: &[&str]) -> String {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/penstock");
-        let templates = templates.iter().map(|name| format!("--show-only=templates/{name}.yaml"));
-        let values = values.iter().map(|value| format!("--set={value}"));
-        let output = Command::new(self.programs.join("helm"))
-            .args(["template", "penstock", chart, "--namespace=default"])
-            .args(templates.chain(values))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        let templates: Vec<String> =
+            templates.iter().map(|name| format!("--show-only=templates/{name}.yaml")).collect();
+        let values = values.iter().flat_map(|value| ["--set", value]);
+        let arguments = ["template", "penstock", chart, "--namespace=default"].into_iter();
+        helm(&arguments.chain(templates.iter().map(String::as_str)).chain(values).collect::<Vec<_>>())
     }
 
     /// What `kubectl` prints.
@@ -391,6 +387,17 @@ impl Drop for Process {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+/// What `helm` prints.
+///
+/// # Panics
+/// When it fails.
+#[must_use]
+pub fn helm(arguments: &[&str]) -> String {
+    let output = Command::new(programs().join("helm")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Where objects of a kind are.

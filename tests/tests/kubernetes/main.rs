@@ -6,6 +6,7 @@
 mod admission;
 mod away;
 mod bombs;
+mod chart;
 mod classes;
 mod complete;
 mod events;

@@ -27,7 +27,7 @@ async fn a_challenge_of_cert_manager_is_answered_while_its_host_sends_everybody_
     let secret = Certificate::self_signed(&["shop.challenge.test"]).secret("shop");
     let shop = own.ingress("shop", "shop.challenge.test", "web") + &tls(&["shop.challenge.test"], "shop");
     own.apply(&[service("web", &[web.address()]), secret, shop].concat()).await;
-    let gateway = own.start(&[]).await;
+    let gateway = own.start(&["--ingress-class=solvers"]).await;
     gateway.wait_for("http://shop.challenge.test/", |answer| answer.status == 308).await;
 
     let endpoint = service("cm-acme-http-solver-7x2lq", &[solver.address()]).replace("port: 80\n", "port: 8089\n");
@@ -41,18 +41,22 @@ async fn a_challenge_of_cert_manager_is_answered_while_its_host_sends_everybody_
          backend:\n          service:\n            name: cm-acme-http-solver-7x2lq\n            port:\n              \
          number: 8089\n"
     );
-    own.apply(&(endpoint + &of_class(&challenge, own.name))).await;
-    served(&gateway, &format!("http://shop.challenge.test{path}"), "solver").await;
-    let next = format!("http://shop.challenge.test{path}/more");
-    assert_ne!(gateway.get(&next).await.upstream(), "solver", "the path is exact");
-    // Nothing else of the host is open.
-    for target in ["/", "/.well-known/other"] {
-        assert_eq!(gateway.get(&format!("http://shop.challenge.test{target}")).await.status, 308, "{target}");
+    own.apply(&endpoint).await;
+    // An issuer has `ingressClassName`, or `class`, which is an annotation and may be another class than the host's.
+    let annotation = "  annotations:\n    kubernetes.io/ingress.class: solvers\n";
+    for solver in [of_class(&challenge, own.name), challenge.replacen("  annotations:\n", annotation, 1)] {
+        own.apply(&solver).await;
+        let url = format!("http://shop.challenge.test{path}");
+        served(&gateway, &url, "solver").await;
+        assert_ne!(gateway.get(&format!("{url}/more")).await.upstream(), "solver", "the path is exact");
+        // Nothing else of the host is open.
+        for target in ["/", "/.well-known/other"] {
+            assert_eq!(gateway.get(&format!("http://shop.challenge.test{target}")).await.status, 308, "{target}");
+        }
+        own.cluster.delete("Ingress", own.name, "cm-acme-http-solver-v9dkr").await;
+        gateway.wait_for(&url, |answer| answer.upstream() != "solver").await;
+        assert_eq!(gateway.get("http://shop.challenge.test/").await.status, 308);
     }
-    own.cluster.delete("Ingress", own.name, "cm-acme-http-solver-v9dkr").await;
-    let url = format!("http://shop.challenge.test{path}");
-    gateway.wait_for(&url, |answer| answer.upstream() != "solver").await;
-    assert_eq!(gateway.get("http://shop.challenge.test/").await.status, 308);
 }
 
 // It takes the hosts of the rules, and the addresses of the status, unless an annotation has another target.
@@ -115,7 +119,36 @@ async fn canaries_of_rollout_controllers_shift_traffic_step_by_step_and_back() {
         let is_shifted = async || expected.contains(&share().await).then_some(());
         wait::until(&format!("{percent} of 100 requests get the canary"), is_shifted).await;
     }
+    // Weights out of a total (`canary-weight-total`), by Argo Rollouts where a step is finer than a hundredth.
+    let total = json!({"metadata": {"annotations": {
+        "nginx.ingress.kubernetes.io/canary-weight": "500",
+        "nginx.ingress.kubernetes.io/canary-weight-total": "1000",
+    }}});
+    change(&total).await;
+    let is_half = async || (20..=80).contains(&share().await).then_some(());
+    wait::until("500 of 1000 requests get the canary", is_half).await;
+    // A/B testing of Flagger: who has the header or the cookie, whatever the weight.
     change(&json!({"metadata": {"annotations": {
+        "nginx.ingress.kubernetes.io/canary-weight": "0",
+        "nginx.ingress.kubernetes.io/canary-weight-total": null,
+        "nginx.ingress.kubernetes.io/canary-by-header": "x-canary",
+        "nginx.ingress.kubernetes.io/canary-by-header-value": "insider",
+        "nginx.ingress.kubernetes.io/canary-by-cookie": "insiders",
+    }}}))
+    .await;
+    for (header, value, upstream) in [
+        ("x-canary", "insider", "canary"),
+        ("x-canary", "outsider", "stable"),
+        ("cookie", "insiders=always", "canary"),
+        ("cookie", "insiders=never", "stable"),
+    ] {
+        let is_sent = async || (gateway.get_with(url, &[(header, value)]).await.upstream() == upstream).then_some(());
+        wait::until(&format!("{header}: {value} goes to {upstream}"), is_sent).await;
+    }
+    change(&json!({"metadata": {"annotations": {
+        "nginx.ingress.kubernetes.io/canary-by-header": null,
+        "nginx.ingress.kubernetes.io/canary-by-header-value": null,
+        "nginx.ingress.kubernetes.io/canary-by-cookie": null,
         "nginx.ingress.kubernetes.io/canary": "false",
         "nginx.ingress.kubernetes.io/canary-weight": "0",
     }}}))
