@@ -10,6 +10,8 @@ const BAR: f64 = 26.0;
 const PLOT_HEIGHT: f64 = 260.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 12.0;
+/// Room for the title of an upright axis.
+const PLOT_TOP: f64 = 32.0;
 
 /// A bar of two parts, one after the other.
 pub(super) struct Bar {
@@ -72,13 +74,13 @@ pub(super) fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> String {
     let (plot_left, plot_width) = (60.0, WIDTH - 60.0 - RIGHT - 140.0);
     let ((x_first, x_length), (y_first, y_length)) = (ends(x), ends(y));
     let at_x = |value: f64| plot_left + (value - x_first) / x_length * plot_width;
-    let at_y = |value: f64| TOP + PLOT_HEIGHT - (value - y_first) / y_length * PLOT_HEIGHT;
-    let mut svg = open(TOP + PLOT_HEIGHT + BOTTOM);
+    let at_y = |value: f64| PLOT_TOP + PLOT_HEIGHT - (value - y_first) / y_length * PLOT_HEIGHT;
+    let mut svg = open(PLOT_TOP + PLOT_HEIGHT + BOTTOM);
     for (value, text) in &x.marks {
-        let (x, bottom) = (at_x(*value), TOP + PLOT_HEIGHT);
+        let (x, bottom) = (at_x(*value), PLOT_TOP + PLOT_HEIGHT);
         let _ = write!(
             svg,
-            "<path d=\"M{x:.1} {TOP}V{bottom}\" class=\"grid\"/><text x=\"{x:.1}\" y=\"{}\" class=\"middle\">{}</text>",
+            "<path d=\"M{x:.1} {PLOT_TOP}V{bottom}\" class=\"grid\"/><text x=\"{x:.1}\" y=\"{}\" class=\"middle\">{}</text>",
             bottom + 14.0,
             escape(text)
         );
@@ -94,7 +96,7 @@ pub(super) fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> String {
     }
     for (index, Line { name, points, class }) in lines.iter().enumerate() {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
-        let legend = TOP + 8.0 + 18.0 * index as f64;
+        let legend = PLOT_TOP + 8.0 + 18.0 * index as f64;
         let _ = write!(
             svg,
             "<polyline points=\"{}\" class=\"l{class}\"/><path d=\"M{:.1} {legend}h16\" class=\"l{class}\"/>\
@@ -107,9 +109,9 @@ pub(super) fn lines(x: &Axis, y: &Axis, lines: &[Line]) -> String {
     }
     let _ = write!(
         svg,
-        "<text x=\"{:.1}\" y=\"{}\" class=\"middle\">{}</text><text x=\"4\" y=\"6\">{}</text></svg>",
+        "<text x=\"{:.1}\" y=\"{}\" class=\"middle\">{}</text><text x=\"4\" y=\"10\">{}</text></svg>",
         plot_left + plot_width / 2.0,
-        TOP + PLOT_HEIGHT + 32.0,
+        PLOT_TOP + PLOT_HEIGHT + 32.0,
         escape(x.title),
         escape(y.title)
     );

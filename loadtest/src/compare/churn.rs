@@ -115,8 +115,7 @@ fn upgrades(running: &Running) -> anyhow::Result<Changed> {
 /// Makes an edit, and returns the milliseconds until new connections are answered by the new upstream for good.
 fn edit(running: &Running, setting: &Setting<'_>) -> anyhow::Result<f64> {
     let right = if setting.is_moved { OTHER } else { SMALL };
-    let began = Instant::now();
-    running.edit(setting)?;
+    let began = running.edit(setting)?;
     let mut live = None;
     let mut n_right = 0;
     while n_right < CONFIRMED {

@@ -23,10 +23,11 @@ pub(super) const SCENARIO: &str = "small-64";
 pub(super) const PEERS: [Peer; 2] = [Peer::Penstock, Peer::Bare];
 /// A clock of the kernel, because virtual machines have no counters of the processor.
 const EVENT: &str = "cpu-clock";
-/// Samples a second: no divisor of what timers do.
-const FREQUENCY: &str = "499";
+/// Samples a second: no divisor of what timers do, and few enough for copies of stacks.
+const FREQUENCY: &str = "199";
 /// How the callers of a function are found: nothing is built with frame pointers, and the stacks of futures are deep.
-const CALLERS: &str = "dwarf,32768";
+/// With less than the most that there is, one path appears as several.
+const CALLERS: &str = "dwarf,65528";
 
 impl Bench<'_> {
     /// Takes samples of a peer under the load of a scenario, and draws them.

@@ -78,7 +78,7 @@ impl Proxy for Caddy {
                 "tls": { "certificates": { "load_files": certificates } },
             },
         });
-        vec![ConfigFile { name: CONFIG, text: config.to_string() }]
+        vec![ConfigFile { name: CONFIG.into(), text: config.to_string() }]
     }
 
     fn command(&self, program: &Path, setting: &Setting<'_>, _: &Addresses, directory: &Path) -> Command {

@@ -38,9 +38,9 @@ impl Proxy for Envoy {
         // Only routes and endpoints change while it runs: where the host leads is the name of a cluster.
         let moved = if setting.is_moved { "other" } else { "upstream" };
         vec![
-            ConfigFile { name: "envoy.yaml", text: config },
-            ConfigFile { name: "endpoints.yaml", text: endpoints(setting.pool) },
-            ConfigFile { name: "routes.yaml", text: routes(moved, setting.routes) },
+            ConfigFile { name: "envoy.yaml".into(), text: config },
+            ConfigFile { name: "endpoints.yaml".into(), text: endpoints(setting.pool) },
+            ConfigFile { name: "routes.yaml".into(), text: routes(moved, setting.routes) },
         ]
     }
 

@@ -50,9 +50,9 @@ impl Proxy for Haproxy {
             let _ = writeln!(certificates, "{}", files.both.display());
         }
         vec![
-            ConfigFile { name: "certificates.list", text: certificates },
-            ConfigFile { name: "hosts.map", text: hosts },
-            ConfigFile { name: "haproxy.cfg", text },
+            ConfigFile { name: "certificates.list".into(), text: certificates },
+            ConfigFile { name: "hosts.map".into(), text: hosts },
+            ConfigFile { name: "haproxy.cfg".into(), text },
         ]
     }
 

@@ -9,6 +9,7 @@ mod penstock;
 mod traefik;
 mod wheel;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,7 +90,7 @@ pub(crate) struct Addresses {
 
 /// A file of a peer's configuration.
 struct ConfigFile {
-    name: &'static str,
+    name: Cow<'static, str>,
     text: String,
 }
 
@@ -237,11 +238,16 @@ impl Located {
 }
 
 impl Running {
-    /// Replaces the configuration while the peer serves.
-    pub(crate) fn edit(&self, setting: &Setting<'_>) -> anyhow::Result<()> {
+    /// Replaces what is new in the configuration while the peer serves, and returns when that began.
+    pub(crate) fn edit(&self, setting: &Setting<'_>) -> anyhow::Result<Instant> {
         let proxy = self.peer.proxy();
-        write(self.directory.path(), proxy.config(setting, &self.addresses, self.directory.path()))?;
-        proxy.reload(self)
+        let directory = self.directory.path();
+        let mut files = proxy.config(setting, &self.addresses, directory);
+        files.retain(|file| !std::fs::read(directory.join(&*file.name)).is_ok_and(|old| old == file.text.as_bytes()));
+        let began = Instant::now();
+        write(directory, files)?;
+        proxy.reload(self)?;
+        Ok(began)
     }
 
     /// Hands over to another process of the same program while the peer serves.
@@ -281,13 +287,10 @@ fn version(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Writes the files whose text is new, each beside its place first: whoever watches it never sees half of it.
+/// Writes files, each beside its place first: whoever watches it never sees half of it.
 fn write(directory: &Path, files: Vec<ConfigFile>) -> anyhow::Result<()> {
     for ConfigFile { name, text } in files {
-        let path = directory.join(name);
-        if std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
-            continue;
-        }
+        let path = directory.join(&*name);
         let beside = path.with_extension("new");
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = written.and_then(|()| std::fs::write(&beside, text));

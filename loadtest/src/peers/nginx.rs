@@ -63,7 +63,7 @@ impl Proxy for Nginx {
             .replace("CERTIFICATE", &setting.tls.certificate.to_string_lossy())
             .replace("KEY", &setting.tls.key.to_string_lossy())
             .replace("THREADS", &setting.threads.to_string());
-        vec![ConfigFile { name: "nginx.conf", text }]
+        vec![ConfigFile { name: "nginx.conf".into(), text }]
     }
 
     fn command(&self, program: &Path, _: &Setting<'_>, _: &Addresses, directory: &Path) -> Command {

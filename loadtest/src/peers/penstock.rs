@@ -16,6 +16,8 @@ use crate::{manifests, workspace};
 
 /// The name of the socket for upgrades.
 const HANDOFF: &str = "handoff";
+/// Documents in a file, where there are many.
+const IN_FILE: usize = 2000;
 
 /// The gateway in its default configuration but for its addresses, and the access log if that is not wanted.
 pub(super) struct Penstock {
@@ -52,13 +54,14 @@ impl Proxy for Penstock {
             manifests::service("pool"),
             manifests::slices("pool", setting.pool),
         ];
-        vec![
-            ConfigFile { name: "manifests/pool.yaml", text: manifests::documents(&pool) },
-            ConfigFile { name: "manifests/certificates.yaml", text: manifests::documents(&certified(setting)) },
-            ConfigFile { name: "manifests/bench.yaml", text: manifests::documents(&bench) },
-            ConfigFile { name: "manifests/moved.yaml", text: manifests::ingress("moved", MOVED_HOST, moved) },
-            ConfigFile { name: "manifests/routes.yaml", text: manifests::documents(&routes) },
-        ]
+        let mut files = vec![
+            ConfigFile { name: "manifests/pool.yaml".into(), text: manifests::documents(&pool) },
+            ConfigFile { name: "manifests/bench.yaml".into(), text: manifests::documents(&bench) },
+            ConfigFile { name: "manifests/moved.yaml".into(), text: manifests::ingress("moved", MOVED_HOST, moved) },
+        ];
+        files.extend(many("routes", &routes));
+        files.extend(many("certificates", &certified(setting)));
+        files
     }
 
     fn command(&self, program: &Path, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Command {
@@ -96,6 +99,14 @@ impl Proxy for Penstock {
         let is_twice = matches!(ability, Ability::Certificates | Ability::Changes | Ability::Upgrades);
         (is_twice && !self.has_access_log).then_some("Penstock with its access log is measured")
     }
+}
+
+/// Files of many documents, none of which is larger than a manifest may be.
+fn many(name: &str, documents: &[String]) -> impl Iterator<Item = ConfigFile> {
+    (1..).zip(documents.chunks(IN_FILE)).map(move |(number, part)| ConfigFile {
+        name: format!("manifests/{name}-{number}.yaml").into(),
+        text: manifests::documents(part),
+    })
 }
 
 /// An Ingress with a certificate for each of the hosts that have one.

@@ -66,7 +66,7 @@ impl Proxy for Traefik {
             },
         });
         // JSON is YAML, and the name tells Traefik which of its readers to use.
-        vec![ConfigFile { name: "dynamic/routes.yaml", text: config.to_string() }]
+        vec![ConfigFile { name: "dynamic/routes.yaml".into(), text: config.to_string() }]
     }
 
     fn command(&self, program: &Path, setting: &Setting<'_>, addresses: &Addresses, directory: &Path) -> Command {
