@@ -14,6 +14,8 @@ const FOREIGN_NOMINATIONS: &[&[u8]] = &[b"host", b"x-forwarded-for", b"x-forward
 
 /// Checks a request and gives it its one form: the path is normalised, headers that could be mistaken for others are
 /// dropped. What is matched later is what is forwarded. Returns the target as it was received, where it is another now.
+// Profiles tell by its name what the gate costs.
+#[inline(never)]
 pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<Option<Box<[u8]>>, Failure> {
     head::check(request, &settings.head)?;
     if request.method == Method::TRACE || request.method == Method::CONNECT {

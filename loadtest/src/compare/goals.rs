@@ -27,6 +27,7 @@ fn of_requests(results: &Results) -> Vec<Goal> {
     let cpu_ratio = |scenario, to| ratio(results, scenario, to, Figures::cpu);
     let penstock = |scenario| results.median(scenario, Peer::Penstock, Figures::cpu);
     let more_routes = || Some(penstock("routes-10000")? / penstock("routes-1")?);
+    let gate = || results.profiles.iter().find(|profile| profile.peer == Peer::Penstock)?.gate;
     let small = "the widest functions of Penstock's flame graph that bare Pingora's has not; instructions by \
                  callgrind before and after (FINDINGS.md)";
     vec![
@@ -40,6 +41,8 @@ fn of_requests(results: &Results) -> Vec<Goal> {
         .or(small),
         at_most("small answers: CPU at most 0.8 x Envoy", "small-64", cpu_ratio("small-64", Peer::Envoy), 0.8, "x")
             .or("Pingora's own share: one map of headers instead of two, fewer wake-ups of a request"),
+        at_most("small answers: the strict gate adds at most 3 % of CPU", "small-64", gate(), 3.0, "%")
+            .or("`gateway::gate` and `gateway::framing` in the flame graph"),
         at_most("HTTP/2 over TLS: CPU at most 1.1 x bare Pingora", "http2", cpu_ratio("http2", Peer::Bare), 1.1, "x")
             .or("perf record under `--scenarios http2`: what is done for each stream and could be for each connection"),
         at_most("answers of 1 MiB: CPU at most nginx", "download", cpu_ratio("download", Peer::Nginx), 1.0, "x")

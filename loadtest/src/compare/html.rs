@@ -57,7 +57,7 @@ pub(super) fn render(results: &Results, graph: impl Fn(&str) -> Option<Vec<u8>>)
 /// Flame graphs, each a document of its own in the page, so that it can be searched and zoomed into.
 fn profiles(results: &Results, graph: impl Fn(&str) -> Option<Vec<u8>>) -> String {
     let mut page = String::new();
-    for Profile { peer, file } in &results.profiles {
+    for Profile { peer, file, .. } in &results.profiles {
         let name = peer.name();
         let _ = write!(page, "<h3>Where the CPU time of {name} goes</h3>");
         let _ = match file.as_ref().map(|file| (file, graph(file))) {

@@ -29,9 +29,20 @@ const FREQUENCY: &str = "199";
 /// With less than the most that there is, one path appears as several.
 const CALLERS: &str = "dwarf,65528";
 
+/// The functions of Penstock that refuse what is ambiguous: they are never inlined.
+const GATE: [&str; 2] = ["gateway::gate::admit", "gateway::framing::Framer::admit"];
+
+/// Samples of a peer.
+pub(super) struct Drawn {
+    /// The flame graph.
+    pub(super) svg: Vec<u8>,
+    /// The CPU time of the strict gate as a share of all other CPU time, in percent.
+    pub(super) gate: f64,
+}
+
 impl Bench<'_> {
     /// Takes samples of a peer under the load of a scenario, and draws them.
-    pub(super) fn profile(&self, kind: Kind, running: &Running) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn profile(&self, kind: Kind, running: &Running) -> anyhow::Result<Drawn> {
         let Kind::Closed { exchange, connections, body } = kind else { bail!("not a scenario to take samples of") };
         let load = Load::closed(self.target(running, exchange, connections, body))?;
         interrupt::sleep(Duration::from_secs(self.plan.warm_up.into()))?;
@@ -49,7 +60,7 @@ fn record(pid: u32, seconds: u32, samples: &Path) -> anyhow::Result<()> {
     run(&mut perf, Stdio::null())
 }
 
-fn draw(name: &str, samples: &Path) -> anyhow::Result<Vec<u8>> {
+fn draw(name: &str, samples: &Path) -> anyhow::Result<Drawn> {
     let mut perf = perf();
     // A file, because there may be more than fits into memory twice.
     let text = samples.with_extension("txt");
@@ -58,7 +69,19 @@ fn draw(name: &str, samples: &Path) -> anyhow::Result<Vec<u8>> {
     let mut folded = Vec::new();
     Folder::default().collapse_file(Some(&text), &mut folded).context("read the samples of perf")?;
     std::fs::remove_file(text).and_then(|()| std::fs::remove_file(samples)).context("remove the samples of perf")?;
-    graph(name, &String::from_utf8_lossy(&folded))
+    let folded = String::from_utf8_lossy(&folded);
+    Ok(Drawn { svg: graph(name, &folded)?, gate: addition(&folded, &GATE) })
+}
+
+/// What functions add to the samples without them, in percent.
+fn addition(folded: &str, functions: &[&str]) -> f64 {
+    let (mut with, mut without) = (0.0, 0.0);
+    for (stack, count) in folded.lines().filter_map(|line| line.rsplit_once(' ')) {
+        let count: f64 = count.parse().unwrap_or(0.0);
+        let is_in = functions.iter().any(|function| stack.split(';').any(|frame| frame.contains(function)));
+        *(if is_in { &mut with } else { &mut without }) += count;
+    }
+    100.0 * with / without
 }
 
 /// Draws stacks that have been counted, the outermost functions at the top.
@@ -100,6 +123,12 @@ mod tests {
         let svg = String::from_utf8(svg).unwrap();
         assert!(svg.contains("serve (3 samples, 75.00%)"), "{svg}");
         assert!(svg.contains("it: samples of cpu-clock"), "{svg}");
+    }
+
+    #[test]
+    fn what_functions_add_is_told_by_the_stacks_that_they_are_in() {
+        let folded = "p;read;gateway::framing::Framer::admit 2\np;gateway::gate::admit;normalize 1\np;write 100\n";
+        assert!((addition(folded, &GATE) - 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -36,11 +36,14 @@ pub(crate) struct Results {
 }
 
 /// A flame graph of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Profile {
     pub(crate) peer: Peer,
     /// Its name in the directory of the run, or why there is none.
     pub(crate) file: Result<String, String>,
+    /// What the strict gate adds to its CPU time, in percent.
+    #[serde(default)]
+    pub(crate) gate: Option<f64>,
 }
 
 /// Where a run took place.

@@ -207,20 +207,21 @@ impl<'a> Run<'a> {
             self.progress.set_message(format!("profile of {}", peer.name()));
             let drawn = self.draw(scenario, index);
             interrupt::sleep(Duration::ZERO)?;
-            let kept = drawn.and_then(|svg| self.write(&file, &svg));
+            let gate = drawn.as_ref().ok().map(|drawn| drawn.gate);
+            let kept = drawn.and_then(|drawn| self.write(&file, &drawn.svg));
             let file = kept.map(|()| file).map_err(|error| format!("{error:#}"));
             self.results.profiles.retain(|profile| profile.peer != peer);
-            self.results.profiles.push(Profile { peer, file });
+            self.results.profiles.push(Profile { peer, file, gate });
             self.results.save(self.out)?;
         }
         Ok(())
     }
 
-    fn draw(&mut self, scenario: &Scenario, index: usize) -> anyhow::Result<Vec<u8>> {
+    fn draw(&mut self, scenario: &Scenario, index: usize) -> anyhow::Result<profile::Drawn> {
         let running = self.running(index)?;
-        let svg = self.bench().profile(scenario.kind, &running)?;
+        let drawn = self.bench().profile(scenario.kind, &running)?;
         self.running.insert(running.peer, running);
-        Ok(svg)
+        Ok(drawn)
     }
 
     /// What the slowest peer can do is known from the first scenario, which is measured for it if need be.
