@@ -17,7 +17,7 @@ use crate::peers::{HOST, Located, MOVED_HOST, POOL_HOST, Running, Setting};
 /// Requests a second beside the changes, and the connections they come over.
 const BESIDE: (f64, u32) = (500.0, 16);
 /// Edits of a turn: at least and at most.
-const EDITS: (usize, usize) = (4, 20);
+const EDITS: (usize, usize) = (2, 20);
 /// Right answers in a row that make an edit live.
 const CONFIRMED: u32 = 20;
 /// Pause between two questions about an edit.
