@@ -294,3 +294,62 @@ async fn one_service_behind_ever_more_rules() {
     assert_not_found(http, "any.test", "/get").await;
     reader.end().await;
 }
+
+// The manifests that the documents show beside their walk-throughs, one after the other.
+#[tokio::test]
+async fn every_other_ingress_of_the_documents_is_served_in_the_form_of_today() {
+    let _class = CLASS_IS_MINE.lock().await;
+    let reader = Reader::new(&[]);
+    let (http, https) = (reader.release.node_port("http"), reader.release.node_port("https"));
+    for (deployment, services) in
+        [("s1", &["s1", "test", "frontend", "web"][..]), ("s2", &["s2", "testsvc", "default-service"])]
+    {
+        reader.namespace.kubectl(&["create", "deployment", deployment, &format!("--image={ECHO_IMAGE}")]);
+        for service in services {
+            let name = format!("--name={service}");
+            reader.namespace.kubectl(&["expose", "deployment", deployment, &name, "--port=80"]);
+        }
+        reader.rolled_out(deployment);
+    }
+    reader.namespace.kubectl(&["expose", "deployment", "s2", "--name=webapp", "--port=8080", "--target-port=80"]);
+    let certificate = Certificate::self_signed(&["tls.test"]);
+    // Its text is no certificate, and no Base64 either.
+    let refused = run("kubectl", &["apply", "--filename=-"], &seed("002/secret"));
+    assert!(!refused.status.success(), "the document's Secret is none");
+    reader.namespace.apply(&certificate.secret("testsecret"));
+
+    for (file, ingress, answers) in [
+        ("002/ingress-format", "test-ingress", &[("any.test", "/testpath", "s1-")][..]),
+        ("002/single-service", "test-ingress", &[("any.test", "/any", "s2-")]),
+        ("002/several-services", "test", &[("foo.bar.com", "/foo", "s1-"), ("foo.bar.com", "/bar", "s2-")]),
+        ("003/webapp-ingress", "webapp-ingress", &[("webapp.example.com", "/", "s2-")]),
+        ("004/ingress", "example", &[("any.test", "/any", "s1-")]),
+    ] {
+        reader.apply_translated(file);
+        for (host, target, pod) in answers {
+            assert!(served(http, host, target).await.starts_with(pod), "{file}: {host}{target}");
+        }
+        reader.namespace.kubectl(&["delete", "ingress", ingress]);
+        let (host, target, _) = answers[0];
+        wait::until("it is gone", async || get(http, host, target).await.filter(|answer| answer.status == 404)).await;
+    }
+    // Its host is not of its TLS entry, and has the default certificate for that: it is redirected like the others. The
+    // backend of an Ingress with rules is for its own hosts.
+    reader.apply_translated("003/ingress-resource-definition");
+    wait::until("HTTP is sent to HTTPS", async || {
+        get(http, "example.com", "/any").await.filter(|answer| answer.status == 308)
+    })
+    .await;
+    let mut client = Client::https1(https, Some("example.com")).await;
+    assert!(client.get("example.com", "/any", &[]).await.upstream().starts_with("s1-"));
+    assert_not_found(http, "other.test", "/any").await;
+    reader.until_described("example-ingress", "tls-secret does not exist").await;
+    reader.apply_translated("002/tls");
+    assert!(served(http, "any.test", "/").await.starts_with("s1-"));
+    let is_shown = async || {
+        let client = Client::https1(https, Some("tls.test")).await;
+        (client.common_name() == "tls.test").then_some(())
+    };
+    wait::until("the certificate is shown", is_shown).await;
+    reader.end().await;
+}
