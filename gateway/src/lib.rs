@@ -28,6 +28,7 @@ mod proxy_header;
 mod question;
 mod record;
 mod server;
+mod stream;
 mod telemetry;
 mod tickets;
 mod tls;

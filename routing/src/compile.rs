@@ -5,6 +5,7 @@ mod cors;
 mod external;
 mod guard;
 mod mirror;
+mod stream;
 mod upstream_tls;
 mod url;
 
@@ -19,6 +20,7 @@ pub use cors::CompiledCors;
 pub use external::{CompiledExternalAuth, Question};
 pub use guard::{CompiledBasicAuth, CompiledGuards, CompiledLimits};
 pub use mirror::{CompiledMirror, CopyTarget};
+pub use stream::CompiledStream;
 pub use upstream_tls::{CompiledUpstreamTls, UpstreamTrust};
 
 use crate::authority::Authority;
@@ -265,15 +267,7 @@ impl Conditions {
 
 impl CompiledRule {
     fn compile(rule: &Arc<Rule>, client_tls: Option<&Arc<CompiledClientTls>>, linker: &mut Linker<'_>) -> Self {
-        let mut total_weight = 0_u32;
-        let targets: SmallVec<[Target; 1]> = rule
-            .backends
-            .iter()
-            .map(|WeightedBackend { backend, weight, filters: _ }| {
-                total_weight = total_weight.saturating_add(*weight);
-                Target { backend: backend.as_ref().map(&mut *linker.backends), cumulative_weight: total_weight }
-            })
-            .collect();
+        let (targets, total_weight) = targets(&rule.backends, linker);
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
         if rule.upstream.balance.needs_index() || rule.upstream.affinity.is_some() {
             let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
@@ -313,13 +307,29 @@ impl CompiledRule {
     /// Picks a target in proportion to the weights. `None` when there is none with a weight.
     #[must_use]
     pub fn pick(&self, entropy: u32) -> Option<&Target> {
-        match &self.targets[..] {
-            [only] if self.total_weight > 0 => Some(only),
-            targets => {
-                // Multiplying instead of dividing keeps the shares even and costs no division.
-                let at = (u64::from(entropy) * u64::from(self.total_weight)) >> 32;
-                targets.iter().find(|target| at < u64::from(target.cumulative_weight))
-            }
+        pick(&self.targets, self.total_weight, entropy)
+    }
+}
+
+// === targets ===
+
+/// The targets of weighted backends, and the sum of their weights.
+fn targets(backends: &[WeightedBackend], linker: &mut Linker<'_>) -> (SmallVec<[Target; 1]>, u32) {
+    let mut total_weight = 0_u32;
+    let target = |WeightedBackend { backend, weight, filters: _ }: &WeightedBackend| {
+        total_weight = total_weight.saturating_add(*weight);
+        Target { backend: backend.as_ref().map(&mut *linker.backends), cumulative_weight: total_weight }
+    };
+    (backends.iter().map(target).collect(), total_weight)
+}
+
+fn pick(targets: &[Target], total_weight: u32, entropy: u32) -> Option<&Target> {
+    match targets {
+        [only] if total_weight > 0 => Some(only),
+        targets => {
+            // Multiplying instead of dividing keeps the shares even and costs no division.
+            let at = (u64::from(entropy) * u64::from(total_weight)) >> 32;
+            targets.iter().find(|target| at < u64::from(target.cumulative_weight))
         }
     }
 }

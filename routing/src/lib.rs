@@ -39,8 +39,8 @@ pub use authority::{Authority, AuthorityError, Judgement};
 pub use certificate::{Certificate, CertificateError, CertificateNames};
 pub use compile::{
     CompiledBasicAuth, CompiledClientTls, CompiledCors, CompiledExternalAuth, CompiledGuards, CompiledLimits,
-    CompiledMirror, CompiledRoute, CompiledRule, CompiledUpstreamTls, Conditions, CopyTarget, Question, Target,
-    UpstreamTrust,
+    CompiledMirror, CompiledRoute, CompiledRule, CompiledStream, CompiledUpstreamTls, Conditions, CopyTarget, Question,
+    Target, UpstreamTrust,
 };
 pub use credentials::Credentials;
 pub use decide::{Answer, Decision, Plan, Reason, Redirection, decide};
@@ -60,7 +60,7 @@ pub use ring::HashRing;
 pub use session::SessionCookie;
 pub use settings::{
     Blocks, CipherSuite, Coding, Compression, HeadLimits, HeaderText, HeaderTextError, LogEscape, LogFormat, LogPart,
-    LogVariable, Settings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
+    LogVariable, Settings, StreamSettings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
 };
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};

@@ -190,20 +190,20 @@ impl Publisher {
 
     fn next_snapshot(&mut self, old: &Snapshot, delta: &Delta) -> (Snapshot, usize) {
         let mut tables = old.listeners.clone();
+        let Self { backends, certificates, credentials, authorities, .. } = self;
+        let backends = &mut |reference: &BackendRef| backend(backends, reference);
+        let mut linker = Linker { backends, certificates, credentials, authorities };
         for (key, listener) in &delta.listeners {
             let place = tables.binary_search_by(|table| table.key.cmp(key));
-            match (place, listener) {
-                (Ok(at), Some(listener)) => tables[at].listener = Arc::clone(listener),
-                (Err(at), Some(listener)) => tables.insert(at, ListenerTable::new(*key, Arc::clone(listener))),
+            match (place, listener.as_ref().map(Arc::clone)) {
+                (Ok(at), Some(listener)) => tables[at].set_listener(listener, &mut linker),
+                (Err(at), Some(listener)) => tables.insert(at, ListenerTable::new(*key, listener, &mut linker)),
                 (Ok(at), None) => drop(tables.remove(at)),
                 (Err(_), None) => {}
             }
         }
         // A host that several listeners share is compiled once.
         let mut compiled: HashMap<(*const Host, &HostPattern), Arc<CompiledHost>> = HashMap::new();
-        let Self { backends, certificates, credentials, authorities, .. } = self;
-        let backends = &mut |reference: &BackendRef| backend(backends, reference);
-        let mut linker = Linker { backends, certificates, credentials, authorities };
         for (key, host) in &delta.hosts {
             let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
             match host {

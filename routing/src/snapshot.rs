@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::certificate::Certificate;
-use crate::compile::{CertificateCell, CompiledClientTls, CompiledHost, CompiledTls};
+use crate::compile::{CertificateCell, CompiledClientTls, CompiledHost, CompiledStream, CompiledTls, Linker};
 use crate::host::{HostName, HostPattern, WildcardDepth};
 use crate::model::{CertificateRef, Listener, ListenerKey, StreamRoute};
 use crate::settings::Settings;
@@ -24,6 +24,8 @@ pub struct Snapshot {
 pub(crate) struct ListenerTable {
     pub(crate) key: ListenerKey,
     pub(crate) listener: Arc<Listener>,
+    /// Where its connections go when they are not HTTP.
+    stream: Option<Arc<CompiledStream>>,
     exact: HostMap,
     /// Wildcards for one label, by what follows the `*.`.
     one_label: HostMap,
@@ -66,6 +68,12 @@ impl Snapshot {
     /// The listeners that should be bound.
     pub fn listeners(&self) -> impl Iterator<Item = (&ListenerKey, &Arc<Listener>)> {
         self.listeners.iter().map(|table| (&table.key, &table.listener))
+    }
+
+    /// Where the connections of a stream listener go; `None` when there is no such listener.
+    #[must_use]
+    pub fn stream(&self, listener: &ListenerKey) -> Option<&Arc<CompiledStream>> {
+        self.listener(listener)?.stream.as_ref()
     }
 
     /// How many hosts all listeners have together.
@@ -142,15 +150,26 @@ fn covering(cells: &[Arc<CertificateCell>], name: &str) -> Option<Arc<Certificat
 // === impl ListenerTable ===
 
 impl ListenerTable {
-    pub(crate) fn new(key: ListenerKey, listener: Arc<Listener>) -> Self {
+    pub(crate) fn new(key: ListenerKey, listener: Arc<Listener>, linker: &mut Linker<'_>) -> Self {
         Self {
             key,
+            stream: Self::compile(&listener, linker),
             listener,
             exact: HostMap::default(),
             one_label: HostMap::default(),
             many_labels: HostMap::default(),
             any: None,
         }
+    }
+
+    /// Makes it listen otherwise, for the same hosts.
+    pub(crate) fn set_listener(&mut self, listener: Arc<Listener>, linker: &mut Linker<'_>) {
+        self.stream = Self::compile(&listener, linker);
+        self.listener = listener;
+    }
+
+    fn compile(listener: &Listener, linker: &mut Linker<'_>) -> Option<Arc<CompiledStream>> {
+        listener.stream().map(|route| Arc::new(CompiledStream::compile(route, linker)))
     }
 
     /// The most specific host for a normalised name: exact, then the longest wildcard, then any.

@@ -1,7 +1,7 @@
 //! The gateway as its users have it: the binary, as a process, on addresses of its own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -52,6 +52,17 @@ impl Addresses {
         let mut free = free_addresses(ip);
         let [http, https, status, admin] = [(); 4].map(|()| free.next().unwrap());
         Self { http, https, status, admin }
+    }
+
+    /// A port of the gateway's address on which nobody listens yet. Another call finds another one when somebody does.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn spare(&self) -> SocketAddr {
+        let IpAddr::V4(ip) = self.http.ip() else { panic!("{} is no IPv4 address", self.http) };
+        let own = [self.http, self.https, self.status, self.admin];
+        free_addresses(ip).find(|address| !own.contains(address)).unwrap()
     }
 
     /// The flags that name them.

@@ -402,8 +402,8 @@ async fn a_successor_takes_nothing_but_what_was_announced_and_listens() {
     let rows: [(&str, usize, &[BorrowedFd<'_>], &str); 5] = [
         ("too few", 3, &[listener.as_fd(), listener.as_fd()], "2 sockets of 3"),
         ("too many", 1, &[listener.as_fd(), listener.as_fd()], "more than the 1 sockets"),
-        ("a connection", 1, &[connected.as_fd()], "not a listening TCP socket"),
-        ("a file", 1, &[file.as_fd()], "not a listening TCP socket"),
+        ("a connection", 1, &[connected.as_fd()], "not a listening socket of TCP or UDP"),
+        ("a file", 1, &[file.as_fd()], "not a listening socket of TCP or UDP"),
         ("the same address twice", 2, &[listener.as_fd(), listener.as_fd()], "two sockets of one address"),
     ];
     let manifests = Manifests::new();

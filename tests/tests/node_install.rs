@@ -40,11 +40,15 @@ async fn until_judged(namespace: &Namespace) {
 #[tokio::test]
 async fn a_deployment_within_the_restricted_profile_serves_and_judges_through_an_upgrade_and_leaves_nothing() {
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    let release = Release::install("deployment", &[restricted], &[PATIENT, JUDGING]);
     let backend = Namespace::create("backend");
+    let tcp = format!("tcp.9000={}/echo:80", backend.name());
+    let release = Release::install("deployment", &[restricted], &[PATIENT, JUDGING, &tcp]);
     echo(&backend, release.name());
     let address = release.node_port("http");
     until_served(address, &backend).await;
+    let port = release.node_port("9000-tcp");
+    let passed_on = wait::until("the TCP service is reached", async || try_get(port, "any.test").await).await;
+    assert_eq!(passed_on.upstream(), backend.name());
     kubectl(&["label", "namespace", backend.name(), "judged=yes"]);
     until_judged(&backend).await;
 
@@ -67,7 +71,7 @@ async fn a_deployment_within_the_restricted_profile_serves_and_judges_through_an
         let version = pods("", "--output=jsonpath={.items[0].metadata.labels.pod-template-hash}");
         release.helm(
             "upgrade",
-            &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT, JUDGING],
+            &["controller.replicaCount=2", "controller.podAnnotations.upgraded=yes", PATIENT, JUDGING, &tcp],
         );
         // A Deployment that grows may give its old version one more pod first.
         let old = pods(&format!(",pod-template-hash={version}"), "--output=name");
@@ -190,7 +194,7 @@ fn the_chart_is_linted_and_refuses_values_that_mean_nothing() {
         "controller.replicacount=2",
         "controller.kind=StatefulSet",
         "controller.handover.enabled=true",
-        "tcp.9000=ns/service:1",
+        "tcp.http=ns/service:1",
     ] {
         let output = run("helm", &["template", "a", CHART, "--set", value], "");
         assert!(!output.status.success(), "{value}");

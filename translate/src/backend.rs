@@ -8,6 +8,7 @@ use std::sync::Arc;
 use routing::is_never_a_backend;
 use routing::model::{
     AppProtocol, BackendKey, BackendModel, BackendRef, EndpointAddress, EndpointCondition, EndpointModel, PortRef,
+    Transport,
 };
 
 use crate::config::{Config, Source};
@@ -35,11 +36,12 @@ pub(crate) enum Target {
 /// A port of a backend, and where it leads.
 struct Port<'a> {
     number: u16,
+    transport: Transport,
     /// The name that slices know it by; empty for an only port.
     name: &'a str,
     /// The port of the pods where the slices do not say it; `None` when it has a name there.
     target: Option<u16>,
-    /// Whether the Service has no other port.
+    /// Whether the Service has no other port of this transport.
     is_only: bool,
     app_protocol: Option<&'a str>,
 }
@@ -113,27 +115,32 @@ impl<'a> Sources<'a> {
 
 /// Finds the port that a route names: by number, by name, or by the number or name of its target, as ingress-nginx does.
 fn service_port<'a>(service: &'a Service, wanted: &PortRef) -> Option<Port<'a>> {
-    let by_target = || service.ports.iter().find(|port| port.target.as_ref() == Some(wanted));
+    let (transport, wanted) = split(wanted);
+    let mut ports = service.ports.iter().filter(|port| port.transport == transport);
+    let is_only = ports.clone().count() == 1;
+    let by_target = || ports.clone().find(|port| port.target.as_ref() == Some(wanted));
     let found = match wanted {
-        PortRef::First => service.ports.first(),
-        PortRef::Number(number) => service.ports.iter().find(|port| port.port == *number).or_else(by_target),
-        PortRef::Name(name) => service.ports.iter().find(|port| port.name == *name).or_else(by_target),
+        PortRef::Number(number) => ports.clone().find(|port| port.port == *number).or_else(by_target),
+        PortRef::Name(name) => ports.clone().find(|port| port.name == *name).or_else(by_target),
+        PortRef::First | PortRef::Udp(_) => ports.next(),
     };
     let port = |port: &'a ServicePort| Port {
         number: port.port,
+        transport,
         name: &port.name,
         target: match port.target {
             None => Some(port.port),
             Some(PortRef::Number(number)) => Some(number),
             Some(_) => None,
         },
-        is_only: service.ports.len() == 1,
+        is_only,
         app_protocol: port.app_protocol.as_deref(),
     };
     found.map(port).or_else(|| match wanted {
         // A Service that stands for a name need not list ports.
         PortRef::Number(number) if service.external_name.is_some() => {
-            Some(Port { number: *number, name: "", target: Some(*number), is_only: true, app_protocol: None })
+            let number = *number;
+            Some(Port { number, transport, name: "", target: Some(number), is_only: true, app_protocol: None })
         }
         _ => None,
     })
@@ -142,16 +149,26 @@ fn service_port<'a>(service: &'a Service, wanted: &PortRef) -> Option<Port<'a>> 
 /// The port of endpoints whose Service nobody wrote: by name or number, else the only one whatever its number, because
 /// the number of the Service is the one that is missing.
 fn slice_port<'a>(sources: &Sources<'a>, wanted: &PortRef) -> Option<Port<'a>> {
-    let ports: Vec<&'a EndpointPort> = sources.subsets().flat_map(|subset| &*subset.ports).collect();
+    let (transport, wanted) = split(wanted);
+    let ports = sources.subsets().flat_map(|subset| &*subset.ports);
+    let ports: Vec<&'a EndpointPort> = ports.filter(|port| port.transport == transport).collect();
     let named = ports.iter().find(|port| match wanted {
         PortRef::Number(number) => port.port == *number,
         PortRef::Name(name) => port.name == *name,
-        PortRef::First => true,
+        PortRef::First | PortRef::Udp(_) => true,
     });
     let is_only = ports.iter().all(|port| port.name == ports[0].name);
     let port = named.or_else(|| ports.first().filter(|_| is_only))?;
     let number = if let PortRef::Number(number) = wanted { *number } else { port.port };
-    Some(Port { number, name: &port.name, target: None, is_only, app_protocol: None })
+    Some(Port { number, transport, name: &port.name, target: None, is_only, app_protocol: None })
+}
+
+/// The transport of a port, and which of its ports it is.
+fn split(wanted: &PortRef) -> (Transport, &PortRef) {
+    match wanted {
+        PortRef::Udp(port) => (Transport::Udp, port),
+        port => (Transport::Tcp, port),
+    }
 }
 
 fn candidates(port: &Port<'_>, sources: &Sources<'_>, target: Target, config: &Config) -> Vec<EndpointModel> {
@@ -196,9 +213,9 @@ impl Port<'_> {
     /// The port numbers of these endpoints that the port stands for.
     fn numbers_in(&self, subset: &Subset) -> Vec<u16> {
         // "The name of this port must match the name of the Service port."
-        let named: Vec<u16> =
-            subset.ports.iter().filter(|port| *port.name == *self.name).map(|port| port.port).collect();
-        match &*subset.ports {
+        let ports: Vec<&EndpointPort> = subset.ports.iter().filter(|port| port.transport == self.transport).collect();
+        let named: Vec<u16> = ports.iter().filter(|port| *port.name == *self.name).map(|port| port.port).collect();
+        match &*ports {
             _ if !named.is_empty() => named,
             // Hand-written slices of a Service with one port often leave the name out, or have one that it has not.
             [only] if self.is_only => vec![only.port],

@@ -15,6 +15,10 @@ pub struct Config {
     pub source: Source,
     /// The ConfigMap with the global settings (`--configmap`), as namespace and name.
     pub configmap: Option<(String, String)>,
+    /// The ConfigMap with the services of TCP (`--tcp-services-configmap`), as namespace and name.
+    pub tcp_services: Option<(String, String)>,
+    /// The ConfigMap with the services of UDP (`--udp-services-configmap`), as namespace and name.
+    pub udp_services: Option<(String, String)>,
     /// The Secret of the default certificate (`--default-ssl-certificate`), as namespace and name.
     pub default_certificate: Option<(String, String)>,
     /// The Service for what nobody claims (`--default-backend-service`).
@@ -76,6 +80,8 @@ impl Default for Config {
             class: ClassConfig::default(),
             source: Source::default(),
             configmap: None,
+            tcp_services: None,
+            udp_services: None,
             default_certificate: None,
             default_backend: None,
             own_ports: Vec::new(),

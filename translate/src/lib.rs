@@ -15,6 +15,7 @@ mod problem;
 mod references;
 pub mod resources;
 mod settings;
+mod streams;
 mod translator;
 
 pub use class::ClassDecision;

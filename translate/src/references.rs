@@ -13,9 +13,9 @@ impl Config {
     #[must_use]
     pub fn references(&self) -> Vec<ObjectKey> {
         let key = |kind: Kind, named: &(String, String)| NamespacedName::new(&named.0, &named.1).of_kind(kind);
-        let settings = self.configmap.as_ref().map(|named| key(Kind::ConfigMap, named));
+        let maps = [&self.configmap, &self.tcp_services, &self.udp_services].into_iter().flatten();
         let certificate = self.default_certificate.as_ref().map(|named| key(Kind::Secret, named));
-        settings.into_iter().chain(certificate).collect()
+        maps.map(|named| key(Kind::ConfigMap, named)).chain(certificate).collect()
     }
 }
 

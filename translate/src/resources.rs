@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::model::{HealthCheck, PortRef};
+use routing::model::{HealthCheck, PortRef, Transport};
 use routing::{Authority, AuthorityError, Certificate, Credentials, HostPattern, WildcardDepth};
 use serde::Serialize;
 
@@ -145,6 +145,8 @@ pub struct ServicePort {
     pub target: Option<PortRef>,
     /// `appProtocol`.
     pub app_protocol: Option<Box<str>>,
+    /// The transport.
+    pub transport: Transport,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice, or the older `v1` Endpoints in the same form.
@@ -174,6 +176,8 @@ pub struct EndpointPort {
     pub name: Box<str>,
     /// Its number.
     pub port: u16,
+    /// The transport.
+    pub transport: Transport,
 }
 
 /// An endpoint of a slice.

@@ -136,6 +136,7 @@ fn service() -> impl Strategy<Value = Value> {
     let spec = select(vec![
         json!({"ports": [{"port": 80, "targetPort": 8080}]}),
         json!({"ports": [{"port": 80, "name": "http", "targetPort": "http"}, {"port": 8080, "name": "admin"}]}),
+        json!({"ports": [{"port": 53, "name": "dns-tcp"}, {"port": 53, "name": "dns", "protocol": "UDP"}]}),
         json!({"ports": [{"port": 8080, "appProtocol": "https"}], "externalIPs": ["192.0.2.1"]}),
         json!({"type": "ExternalName", "externalName": "api.example.com"}),
         json!({"type": "ExternalName", "externalName": "127.0.0.1"}),
@@ -167,7 +168,8 @@ fn slice() -> impl Strategy<Value = Value> {
                     "namespace": namespace, "name": format!("slice-{number}"),
                     "labels": {"kubernetes.io/service-name": service},
                 },
-                "addressType": "IPv4", "ports": [{"name": port_name, "port": 8080}],
+                "addressType": "IPv4",
+                "ports": [{"name": port_name, "port": 8080}, {"name": "dns", "port": 5353, "protocol": "UDP"}],
                 "endpoints": addresses.into_iter().map(endpoint).collect::<Vec<_>>(),
             })
         },
@@ -208,8 +210,10 @@ fn config_map() -> impl Strategy<Value = Value> {
         json!({"keep-alive": "5", "http-redirect-code": "301"}),
         json!({"global-auth-url": "https://auth.example"}),
         json!({"keep-alive": "never", "unknown": "x"}),
+        json!({"9000": "team/web:80", "9001": "team-b/api:http"}),
+        json!({"9000": "team/spare:53", "9002": "team/web:dns", "80": "team/web:80"}),
     ]);
-    (select(vec!["settings", "settings", "others"]), data).prop_map(|(name, data)| {
+    (select(vec!["settings", "settings", "tcp", "udp", "others"]), data).prop_map(|(name, data)| {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "team", "name": name}, "data": data})
     })
 }
@@ -255,6 +259,8 @@ fn configs() -> impl Strategy<Value = Config> {
                 class: ClassConfig { without_class: true, ..ClassConfig::default() },
                 source: if is_cluster { Source::Cluster } else { Source::Files },
                 configmap: Some(pair("settings")),
+                tcp_services: Some(pair("tcp")),
+                udp_services: Some(pair("udp")),
                 default_certificate: has_default_certificate.then(|| pair("s1")),
                 default_backend: has_default_backend.then(|| ServiceRef {
                     namespace: "team".to_owned(),

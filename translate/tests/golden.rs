@@ -297,6 +297,8 @@ fn config(flags: &GoldenConfig) -> Config {
             SourceName::Cluster => Source::Cluster,
         },
         configmap: flags.configmap.as_ref().map(pair),
+        tcp_services: None,
+        udp_services: None,
         default_certificate: flags.default_ssl_certificate.as_ref().map(pair),
         default_backend: flags.default_backend_service.as_ref().map(pair).map(|(namespace, name)| {
             match name.split_once(':') {

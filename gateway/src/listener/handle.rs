@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use routing::model::ListenerKey;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,8 +22,8 @@ use crate::admin::Readiness;
 /// A listener that could not be bound is tried again this often.
 const BIND_RETRY: Duration = Duration::from_secs(1);
 
-/// Listening sockets that another process has bound, by their addresses.
-pub type InheritedSockets = BTreeMap<SocketAddr, OwnedFd>;
+/// Listening sockets that another process has bound, by what they listen to.
+pub type InheritedSockets = BTreeMap<ListenerKey, OwnedFd>;
 
 /// All listening sockets of the process. Copies speak of the same ones.
 #[derive(Clone)]
@@ -118,7 +119,7 @@ impl Listeners {
         let Unbound { mut manager, readiness, reconcile, traffic, control, endpoints, commands, bound } = unbound;
         let _guard = control.enter();
         for Endpoint { what, address, router, certificate } in endpoints {
-            let socket = inherited.remove(&address).map_or_else(|| bind(address), adopt);
+            let socket = inherited.remove(&ListenerKey::tcp(address)).map_or_else(|| bind(address), adopt);
             let socket = Arc::new(socket.map_err(|error| EndpointError { what, address, error })?);
             let pausable = Pausable::new(Arc::clone(&socket), self.0.is_paused.subscribe());
             self.0.own.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
@@ -233,7 +234,7 @@ async fn manage(
             },
         }
         let errors = manager.reconcile().await;
-        must_retry = !errors.is_empty();
+        must_retry = !errors.is_empty() || manager.has_unbound();
         if errors.is_empty() {
             readiness.set_listening();
         }

@@ -5,10 +5,10 @@ mod pausable;
 mod proof;
 mod secure;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 pub(crate) use handle::Endpoint;
@@ -18,11 +18,11 @@ pub use secure::{CertificateSource, SecureEndpoint};
 
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
-use routing::model::{ListenerKey, Protocol, Transport as ListenerTransport};
+use routing::model::{Listener, ListenerKey, Origin, Protocol};
 use routing::{LiveRouting, Scheme};
 use rustls::sign::CertifiedKey;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -31,6 +31,7 @@ use crate::client_certificate::ClientIdentity;
 use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
 use crate::connections::{Connections, Shortage};
 use crate::proxy_header;
+use crate::stream::{self, Datagrams};
 use crate::telemetry::Metrics;
 use crate::tickets::TicketKeys;
 use crate::tls::{HandshakeError, TlsSetupError, TlsTerminator};
@@ -46,6 +47,8 @@ pub(crate) struct ListenerManager {
     is_paused: watch::Receiver<bool>,
     /// Sockets that need not be bound any more.
     inherited: InheritedSockets,
+    /// Listeners of streams that cannot be bound. Their authors are users, whose mistake keeps nobody else waiting.
+    unbound: BTreeSet<ListenerKey>,
 }
 
 /// What all listeners share.
@@ -82,18 +85,31 @@ pub enum ListenError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
-    /// The protocol is not served.
-    #[error("listener {0}: only HTTP and TLS listeners are served")]
-    Protocol(ListenerKey),
+}
+
+/// How a listener ends. Connections that were accepted live on in either case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nobody wants it any more: sessions of datagrams, which are answered from its socket, end with it.
+    Close,
+    /// The process leaves, and finishes what is open.
+    Leave,
 }
 
 struct Bound {
-    protocol: Protocol,
-    socket: Arc<TcpListener>,
-    acceptor: Arc<Acceptor>,
-    /// Set to true to close the socket. Connections that were accepted live on.
-    stop: watch::Sender<bool>,
+    listener: Arc<Listener>,
+    socket: BoundSocket,
+    stop: watch::Sender<Option<Stop>>,
     task: JoinHandle<()>,
+}
+
+enum BoundSocket {
+    /// For HTTP, with what accepts.
+    Http(Arc<TcpListener>, Arc<Acceptor>),
+    /// For connections that are passed on.
+    Streams(Arc<TcpListener>),
+    /// For datagrams.
+    Datagrams(Arc<UdpSocket>),
 }
 
 // === impl ListenerManager ===
@@ -102,7 +118,8 @@ impl ListenerManager {
     /// A manager with nothing bound. Its listeners accept while `is_paused` is false.
     #[must_use]
     pub(crate) fn new(shared: Arc<Shared>, is_paused: watch::Receiver<bool>) -> Self {
-        Self { shared, bound: BTreeMap::new(), is_paused, inherited: InheritedSockets::new() }
+        let (inherited, unbound) = (InheritedSockets::new(), BTreeSet::new());
+        Self { shared, bound: BTreeMap::new(), is_paused, inherited, unbound }
     }
 
     /// Uses these sockets where an address is wanted, and closes those that were left of the last call.
@@ -115,33 +132,52 @@ impl ListenerManager {
         self.bound.values().map(|bound| bound.socket.as_fd().try_clone_to_owned()).collect()
     }
 
-    /// What accepts for one of the listeners, whichever.
+    /// What accepts for one of the listeners of requests, whichever.
     fn any(&self) -> Option<Arc<Acceptor>> {
-        self.bound.values().next().map(|bound| Arc::clone(&bound.acceptor))
+        self.bound.values().find_map(|bound| match &bound.socket {
+            BoundSocket::Http(_, acceptor) => Some(Arc::clone(acceptor)),
+            BoundSocket::Streams(_) | BoundSocket::Datagrams(_) => None,
+        })
     }
 
-    /// Binds what the snapshot wants and closes what it no longer does. Returns what could not be bound; the next call
-    /// tries again.
+    /// Whether a listener of streams waits for its address.
+    fn has_unbound(&self) -> bool {
+        !self.unbound.is_empty()
+    }
+
+    /// Binds what the snapshot wants and closes what it no longer does. Returns what could not be bound for requests; the
+    /// next call tries again.
     pub(crate) async fn reconcile(&mut self) -> Vec<ListenError> {
         let snapshot = self.shared.live.pin();
-        let wanted: BTreeMap<ListenerKey, Protocol> =
-            snapshot.listeners().map(|(key, listener)| (*key, listener.protocol.clone())).collect();
-        let gone = self.bound.extract_if(.., |key, bound| wanted.get(key) != Some(&bound.protocol));
+        let wanted: BTreeMap<ListenerKey, Arc<Listener>> =
+            snapshot.listeners().map(|(key, listener)| (*key, Arc::clone(listener))).collect();
+        let stays = |key: &ListenerKey, bound: &Bound| wanted.get(key).is_some_and(|wanted| bound.serves(wanted));
+        let gone = self.bound.extract_if(.., |key, bound| !stays(key, bound));
         for (key, bound) in gone.collect::<Vec<_>>() {
-            bound.close().await;
+            bound.end(Stop::Close).await;
             tracing::info!(listener = %key, "listener closed");
         }
+        self.unbound.retain(|key| wanted.contains_key(key));
         let mut errors = Vec::new();
-        for (key, protocol) in wanted {
+        for (key, listener) in wanted {
             if self.bound.contains_key(&key) {
                 continue;
             }
-            match self.open(key, protocol.clone()) {
+            match self.open(key, &listener) {
                 Ok(bound) => {
                     tracing::info!(listener = %key, "listening");
+                    self.unbound.remove(&key);
                     self.bound.insert(key, bound);
                 }
-                Err(error) => errors.push(error),
+                Err(error) => match listener.stream().map(|route| &route.origin) {
+                    None => errors.push(error),
+                    Some(Origin { kind, namespace, name, place }) => {
+                        // Said once, however often it is tried.
+                        if self.unbound.insert(key) {
+                            tracing::error!(%error, "{kind} {namespace}/{name}: {place}: its port is not there");
+                        }
+                    }
+                },
             }
         }
         errors
@@ -150,39 +186,63 @@ impl ListenerManager {
     /// Closes all sockets. Connections that were accepted live on.
     pub(crate) async fn close_all(&mut self) {
         for (_, bound) in std::mem::take(&mut self.bound) {
-            bound.close().await;
+            bound.end(Stop::Leave).await;
         }
     }
 
     /// Must be called inside the runtime that carries the traffic.
-    fn open(&mut self, key: ListenerKey, protocol: Protocol) -> Result<Bound, ListenError> {
-        let tls = match &protocol {
-            Protocol::Http => None,
+    fn open(&mut self, key: ListenerKey, listener: &Arc<Listener>) -> Result<Bound, ListenError> {
+        let service = match &listener.protocol {
+            Protocol::Http => Service::Plain,
             Protocol::Tls => {
                 let fake = Arc::clone(&self.shared.fake_certificate);
                 let tickets = Arc::clone(&self.shared.ticket_keys);
-                Some(Arc::new(TlsTerminator::new(Arc::clone(&self.shared.live), key, fake, tickets)?))
+                Service::Tls(Arc::new(TlsTerminator::new(Arc::clone(&self.shared.live), key, fake, tickets)?))
             }
-            Protocol::Tcp(_) | Protocol::Udp(_) => return Err(ListenError::Protocol(key)),
+            Protocol::Tcp(_) => Service::Stream,
+            Protocol::Udp(_) => return self.open_datagrams(key, listener),
         };
-        if key.transport != ListenerTransport::Tcp {
-            return Err(ListenError::Protocol(key));
-        }
-        let socket = self.inherited.remove(&key.address).map_or_else(|| bind(key.address), adopt);
+        let is_stream = matches!(service, Service::Stream);
+        let socket = self.inherited.remove(&key).map_or_else(|| bind(key.address), adopt);
         let socket = Arc::new(socket.map_err(|error| ListenError::Bind { address: key.address, error })?);
-        let (stop, stopped) = watch::channel(false);
-        let acceptor = Arc::new(Acceptor { key, tls, shared: Arc::clone(&self.shared) });
+        let (stop, stopped) = watch::channel(None);
+        let acceptor = Arc::new(Acceptor { key, service, shared: Arc::clone(&self.shared) });
         let pausable = Pausable::new(Arc::clone(&socket), self.is_paused.clone());
         let task = tokio::spawn(Arc::clone(&acceptor).run(pausable, stopped));
-        Ok(Bound { protocol, socket, acceptor, stop, task })
+        let socket = if is_stream { BoundSocket::Streams(socket) } else { BoundSocket::Http(socket, acceptor) };
+        Ok(Bound { listener: Arc::clone(listener), socket, stop, task })
+    }
+
+    fn open_datagrams(&mut self, key: ListenerKey, listener: &Arc<Listener>) -> Result<Bound, ListenError> {
+        let adopt = |socket: OwnedFd| UdpSocket::from_std(socket.into());
+        let socket = self.inherited.remove(&key).map_or_else(|| stream::bind_udp(key.address), adopt);
+        let socket = Arc::new(socket.map_err(|error| ListenError::Bind { address: key.address, error })?);
+        let (stop, stopped) = watch::channel(None);
+        let datagrams = Datagrams::new(key, Arc::clone(&socket), Arc::clone(&self.shared));
+        let task = tokio::spawn(datagrams.run(self.is_paused.clone(), stopped));
+        Ok(Bound { listener: Arc::clone(listener), socket: BoundSocket::Datagrams(socket), stop, task })
     }
 }
 
 impl Bound {
-    async fn close(self) {
-        let _ = self.stop.send(true);
+    /// Whether it does what is wanted. Where streams go is looked up for each of them.
+    fn serves(&self, wanted: &Listener) -> bool {
+        self.listener.protocol == wanted.protocol || (self.listener.stream().is_some() && wanted.stream().is_some())
+    }
+
+    async fn end(self, how: Stop) {
+        let _ = self.stop.send(Some(how));
         // The socket is closed when the task has ended too.
         let _ = self.task.await;
+    }
+}
+
+impl AsFd for BoundSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Http(socket, _) | Self::Streams(socket) => socket.as_fd(),
+            Self::Datagrams(socket) => socket.as_fd(),
+        }
     }
 }
 
@@ -208,16 +268,26 @@ fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
 /// Accepts the connections of one listener.
 struct Acceptor {
     key: ListenerKey,
-    tls: Option<Arc<TlsTerminator>>,
+    service: Service,
     shared: Arc<Shared>,
 }
 
+/// What becomes of a connection.
+enum Service {
+    /// Requests are read from it.
+    Plain,
+    /// Requests are read from what is in it.
+    Tls(Arc<TlsTerminator>),
+    /// It is passed on as it is.
+    Stream,
+}
+
 impl Acceptor {
-    async fn run(self: Arc<Self>, mut socket: Pausable, mut stopped: watch::Receiver<bool>) {
+    async fn run(self: Arc<Self>, mut socket: Pausable, mut stop: watch::Receiver<Option<Stop>>) {
         loop {
             tokio::select! {
                 biased;
-                () = wait_until_true(&mut stopped) => return,
+                _ = stopped(&mut stop) => return,
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => self.take(stream, peer),
                     Err(error) => self.rest_after(&error).await,
@@ -228,13 +298,16 @@ impl Acceptor {
 
     /// Starts serving a connection, or closes it at once when there are too many, or too little memory: an honest client
     /// behind it gets its descriptor back sooner than it would time out.
-    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn take(self: &Arc<Self>, client: TcpStream, peer: SocketAddr) {
         let connections = &self.shared.connections;
         if connections.n_open() >= self.shared.max_connections || connections.shortage() > Shortage::None {
             self.shared.metrics.connections_refused.inc();
             return;
         }
-        tokio::spawn(serve(Arc::clone(self), stream, peer));
+        match self.service {
+            Service::Stream => drop(tokio::spawn(stream::serve_tcp(Arc::clone(&self.shared), self.key, client, peer))),
+            Service::Plain | Service::Tls(_) => drop(tokio::spawn(serve(Arc::clone(self), client, peer))),
+        }
     }
 
     /// An error of accept() is about one connection that is gone already, or about the whole process, which gets no
@@ -250,9 +323,10 @@ impl Acceptor {
     }
 }
 
-/// Returns when the value is true, or can no longer become so.
-async fn wait_until_true(value: &mut watch::Receiver<bool>) {
-    let _ = value.wait_for(|value| *value).await;
+/// Returns when the listener is to end, and how.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    // Without a sender there is nobody left to want it.
+    stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop).unwrap_or(Stop::Close)
 }
 
 /// Serves one connection from its first byte to its last.
@@ -276,9 +350,9 @@ async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr)
             }
         }
     }
-    let (io, scheme, server_name, identity) = match &acceptor.tls {
-        None => (Transport::plain(stream), Scheme::Http, None, ClientIdentity::Unasked),
-        Some(tls) => match tls.accept(stream, &snapshot, limits.head).await {
+    let (io, scheme, server_name, identity) = match &acceptor.service {
+        Service::Plain | Service::Stream => (Transport::plain(stream), Scheme::Http, None, ClientIdentity::Unasked),
+        Service::Tls(tls) => match tls.accept(stream, &snapshot, limits.head).await {
             Ok((stream, identity)) => {
                 let server_name = stream.get_ref().1.server_name().map(Into::into);
                 (Transport::tls(stream), Scheme::Https, server_name, identity)

@@ -54,6 +54,8 @@ pub(crate) fn demo(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         },
         meaning: MeaningFlags {
             configmap: None,
+            tcp_services_configmap: None,
+            udp_services_configmap: None,
             ingress_class: "nginx".to_owned(),
             controller_class: "penstock.dev/ingress".to_owned(),
             ingress_class_by_name: false,

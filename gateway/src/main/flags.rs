@@ -133,6 +133,12 @@ pub(crate) struct MeaningFlags {
     /// ConfigMap with the global settings
     #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_CONFIGMAP", value_parser = values::object)]
     pub(crate) configmap: Option<(String, String)>,
+    /// ConfigMap with services of TCP: a key is a port, its value namespace/service:port[:PROXY][:PROXY]
+    #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_TCP_SERVICES_CONFIGMAP", value_parser = values::object)]
+    pub(crate) tcp_services_configmap: Option<(String, String)>,
+    /// ConfigMap with services of UDP: a key is a port, its value namespace/service:port
+    #[arg(long, value_name = "NS/NAME", env = "PENSTOCK_UDP_SERVICES_CONFIGMAP", value_parser = values::object)]
+    pub(crate) udp_services_configmap: Option<(String, String)>,
     /// Value of the annotation kubernetes.io/ingress.class, and name of the class, that are served
     #[arg(long, value_name = "NAME", env = "PENSTOCK_INGRESS_CLASS", default_value = "nginx")]
     pub(crate) ingress_class: String,

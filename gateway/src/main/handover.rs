@@ -237,7 +237,7 @@ impl DataPlane for Plane {
         }
         let n_sockets = sockets.len();
         let inherited: InheritedSockets =
-            sockets.into_iter().map(|ListeningSocket { address, descriptor }| (address, descriptor)).collect();
+            sockets.into_iter().map(|ListeningSocket { key, descriptor }| (key, descriptor)).collect();
         if inherited.len() != n_sockets {
             return Err("two sockets of one address".to_owned());
         }

@@ -40,6 +40,8 @@ pub(crate) fn config(flags: &MeaningFlags, http: &[SocketAddr], https: &[SocketA
         },
         source: Source::Files,
         configmap: flags.configmap.clone(),
+        tcp_services: flags.tcp_services_configmap.clone(),
+        udp_services: flags.udp_services_configmap.clone(),
         default_certificate: flags.default_ssl_certificate.clone(),
         default_backend: flags.default_backend_service.clone(),
         own_ports: own.iter().map(SocketAddr::port).collect(),

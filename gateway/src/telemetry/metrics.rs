@@ -8,6 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricType};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use routing::LiveRouting;
+use routing::model::{ListenerKey, Transport};
 
 use super::access_log::AccessLog;
 use super::family::{family, pairs, sample, single};
@@ -47,6 +48,7 @@ pub struct Metrics {
     pub retries: Retries,
     /// Copies of requests for mirrors.
     pub mirrored: Mirrored,
+    streams: IntCounterVec,
     /// Endpoints that were taken out of the rotation because they failed.
     pub ejections: IntCounter,
     /// Endpoints that active checks find up.
@@ -71,6 +73,14 @@ pub struct Mirrored {
     pub failed: IntCounter,
     /// Those that were not sent: too many were under way, or the body was too long.
     pub dropped: IntCounter,
+}
+
+/// Connections and sessions of one port of a TCP or UDP service.
+pub struct StreamCounters {
+    /// Those that were passed on to an endpoint.
+    pub connected: IntCounter,
+    /// Those for which there was none.
+    pub unreachable: IntCounter,
 }
 
 /// Connections to upstreams that a request used.
@@ -127,6 +137,11 @@ impl Metrics {
             "Copies of requests for mirrors, by what became of them",
             "outcome",
         )?;
+        let streams = IntCounterVec::new(
+            Opts::new("penstock_streams_total", "Connections of TCP services and sessions of UDP services, by port"),
+            &["transport", "port", "outcome"],
+        )?;
+        registry.register(Box::new(streams.clone()))?;
         let checked = IntGaugeVec::new(
             Opts::new("penstock_health_check_endpoints", "Endpoints that are actively checked, by what was found"),
             &["state"],
@@ -144,6 +159,7 @@ impl Metrics {
                 failed: mirrored.with_label_values(&["failed"]),
                 dropped: mirrored.with_label_values(&["dropped"]),
             },
+            streams,
             ejections: counter(
                 &registry,
                 "penstock_endpoint_ejections_total",
@@ -192,6 +208,18 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, labels: RouteLabels) -> Arc<RouteMetrics> {
         self.routes.route(labels)
+    }
+
+    /// The counters of a port.
+    #[must_use]
+    pub fn stream(&self, listener: &ListenerKey) -> StreamCounters {
+        let transport = match listener.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let port = listener.address.port().to_string();
+        let counter = |outcome| self.streams.with_label_values(&[transport, &port, outcome]);
+        StreamCounters { connected: counter("connected"), unreachable: counter("unreachable") }
     }
 
     /// Counts a request.

@@ -13,6 +13,7 @@ mod time;
 
 pub use access_log::{AccessLog, AccessLogFormat};
 pub(crate) use access_record::{AccessRecord, AttemptRecord, RequestDetails, UpstreamRecord};
+pub(crate) use metrics::StreamCounters;
 pub use metrics::{Metrics, PodIdentity};
 pub(crate) use routes::{Outcome, RouteMetrics, UpstreamOutcome};
 pub(crate) use rule::RuleMetrics;

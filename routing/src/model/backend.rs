@@ -28,6 +28,8 @@ pub enum PortRef {
     Name(Box<str>),
     /// The first one.
     First,
+    /// One of the ports for datagrams; every other variant speaks of those for streams.
+    Udp(Box<Self>),
 }
 
 /// The identity of a backend: two Services that had one name after the other are two backends.
@@ -127,6 +129,7 @@ impl fmt::Display for PortRef {
             Self::Number(number) => number.fmt(f),
             Self::Name(name) => f.write_str(name),
             Self::First => f.write_str("first"),
+            Self::Udp(port) => write!(f, "{port}/udp"),
         }
     }
 }

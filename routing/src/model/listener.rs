@@ -57,6 +57,10 @@ pub struct StreamRoute {
     pub origin: Origin,
     /// Where the bytes go.
     pub backends: Vec<WeightedBackend>,
+    /// Whether every connection begins with a PROXY header.
+    pub expects_proxy_header: bool,
+    /// Whether endpoints are told of the client by a PROXY header.
+    pub sends_proxy_header: bool,
 }
 
 /// A host of a listener.
@@ -96,6 +100,23 @@ impl ListenerKey {
     #[must_use]
     pub fn tcp(address: SocketAddr) -> Self {
         Self { address, transport: Transport::Tcp }
+    }
+
+    /// A datagram listener.
+    #[must_use]
+    pub fn udp(address: SocketAddr) -> Self {
+        Self { address, transport: Transport::Udp }
+    }
+}
+
+impl Listener {
+    /// Where its connections go when they are not HTTP.
+    #[must_use]
+    pub fn stream(&self) -> Option<&StreamRoute> {
+        match &self.protocol {
+            Protocol::Tcp(route) | Protocol::Udp(route) => Some(route),
+            Protocol::Http | Protocol::Tls => None,
+        }
     }
 }
 

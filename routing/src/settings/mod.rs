@@ -6,6 +6,7 @@ mod head;
 mod headers;
 mod log_format;
 mod patterns;
+mod stream;
 mod tls;
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ pub use self::head::HeadLimits;
 pub use self::headers::{HeaderText, HeaderTextError};
 pub use self::log_format::{LogEscape, LogFormat, LogPart, LogVariable};
 pub use self::patterns::TextPattern;
+pub use self::stream::StreamSettings;
 pub use self::tls::{CipherSuite, TlsSettings, TlsVersions};
 use crate::model::CertificateRef;
 
@@ -96,6 +98,8 @@ pub struct Settings {
     pub upstream_server_header: bool,
     /// `server-tokens`: names the gateway in `Server`.
     pub server_header: bool,
+    /// Streams of TCP and sessions of UDP.
+    pub stream: StreamSettings,
     /// TLS towards clients.
     pub tls: TlsSettings,
     /// The certificate for names that no host claims (`--default-ssl-certificate`); `None` for a self-signed one.
@@ -145,6 +149,7 @@ impl Default for Settings {
             hide_headers: Vec::new(),
             upstream_server_header: false,
             server_header: false,
+            stream: StreamSettings::default(),
             tls: TlsSettings::default(),
             default_certificate: None,
         }

@@ -150,3 +150,30 @@ fn everything_that_can_be_asked_for_is_made() {
     let internal = render(&["controller.service.internal.enabled=true", "controller.service.internal.annotations.a=b"]);
     assert_eq!(find(&internal, "Service", "-controller-internal")["metadata"]["annotations"]["a"], "b");
 }
+
+#[test]
+fn services_of_tcp_and_udp_become_ports_of_the_pods_and_of_the_service() {
+    assert!(!container(&render(&[]))["args"].to_string().contains("services-configmap"));
+    let values = ["tcp.9000=ns/db:5432:PROXY", "udp.53=ns/dns:53", "portNamePrefix=edge"];
+    let node_port = "controller.service.nodePorts.tcp.9000=30900";
+    let objects = render(&[&values[..], &[node_port, "controller.networkPolicy.enabled=true"]].concat());
+    let service = find(&objects, "Service", "-controller");
+    let policy = find(&objects, "NetworkPolicy", "-controller");
+    for (transport, protocol, port, value) in
+        [("tcp", "TCP", 9000, "ns/db:5432:PROXY"), ("udp", "UDP", 53, "ns/dns:53")]
+    {
+        let map = format!("edge-penstock-controller-{transport}");
+        assert!(has_argument(&objects, &format!("--{transport}-services-configmap=$(POD_NAMESPACE)/{map}")));
+        assert_eq!(find(&objects, "ConfigMap", &map)["data"][port.to_string()], value);
+        let name = format!("edge-{port}-{transport}");
+        let container = json!({"name": name, "containerPort": port, "protocol": protocol});
+        assert!(self::container(&objects)["ports"].as_array().unwrap().contains(&container), "{objects:?}");
+        let mut of_service = json!({"name": name, "port": port, "targetPort": port, "protocol": protocol});
+        if transport == "tcp" {
+            of_service["nodePort"] = json!(30900);
+        }
+        assert!(service["spec"]["ports"].as_array().unwrap().contains(&of_service), "{service}");
+        let allowed = json!({"port": port, "protocol": protocol});
+        assert!(policy["spec"]["ingress"][0]["ports"].as_array().unwrap().contains(&allowed), "{policy}");
+    }
+}

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use routing::model::EndpointCondition;
 
-use super::{Parsed, port_number};
+use super::{Parsed, port_number, transport};
 use crate::problem::{Problem, Reason};
 use crate::resources::{EndpointPort, EndpointSlice, Meta, Resource, SliceAddress, SliceEndpoint, Subset};
 
@@ -55,9 +55,9 @@ pub(super) fn endpoint_slice(object: discovery::EndpointSlice) -> Parsed {
     let ports = ports.unwrap_or_default().into_iter().enumerate().filter_map(|(index, port)| {
         let discovery::EndpointPort { app_protocol: _, name, port, protocol } = port;
         // No port means every port; a Service never has such a slice.
-        let port = port.filter(|_| protocol.is_none_or(|protocol| protocol == "TCP"))?;
+        let (port, transport) = port.zip(transport(protocol.as_deref()))?;
         let number = port_number(port, format_args!("ports[{index}].port"));
-        Some(number.map(|port| EndpointPort { name: name.unwrap_or_default().into(), port }))
+        Some(number.map(|port| EndpointPort { name: name.unwrap_or_default().into(), port, transport }))
     });
     let ports = ports.collect::<Result<_, _>>().map_err(|problem| vec![problem])?;
     let slice = EndpointSlice {
@@ -97,10 +97,9 @@ pub(super) fn endpoints(object: core::Endpoints) -> Parsed {
         }
         let ports = ports.unwrap_or_default().into_iter().enumerate().filter_map(|(place, port)| {
             let core::EndpointPort { app_protocol: _, name, port, protocol } = port;
-            protocol.is_none_or(|protocol| protocol == "TCP").then(|| {
-                let number = port_number(port, format_args!("subsets[{index}].ports[{place}].port"));
-                number.map(|port| EndpointPort { name: name.unwrap_or_default().into(), port })
-            })
+            let transport = transport(protocol.as_deref())?;
+            let number = port_number(port, format_args!("subsets[{index}].ports[{place}].port"));
+            Some(number.map(|port| EndpointPort { name: name.unwrap_or_default().into(), port, transport }))
         });
         let ports = ports.collect::<Result<_, _>>().map_err(|problem| vec![problem])?;
         read.push(Subset { ports, endpoints: found.into() });

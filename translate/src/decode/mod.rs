@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::ingress::{Ingress, version};
 use crate::problem::{Problem, Reason};
 use crate::resources::{ConfigMap, IngressClass, Kind, Meta, Namespace, ObjectKey, Resource};
+use routing::model::Transport;
 
 /// The annotation that makes an IngressClass the default.
 pub(crate) const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
@@ -192,6 +193,15 @@ fn ingress_class(object: networking::IngressClass) -> (Resource, Vec<Problem>) {
     let is_default = annotations.and_then(|all| all.get(DEFAULT_CLASS_ANNOTATION)).is_some_and(|value| value == "true");
     let controller = spec.and_then(|spec| spec.controller).unwrap_or_default().into();
     (Resource::IngressClass(IngressClass { meta: Meta::new(&metadata, false), controller, is_default }), Vec::new())
+}
+
+/// The transport of a port, TCP where none is named; `None` for one that is not served.
+fn transport(protocol: Option<&str>) -> Option<Transport> {
+    match protocol {
+        None | Some("TCP") => Some(Transport::Tcp),
+        Some("UDP") => Some(Transport::Udp),
+        Some(_) => None,
+    }
 }
 
 fn port_number(number: i32, field: fmt::Arguments<'_>) -> Result<u16, Problem> {

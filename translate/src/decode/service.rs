@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::PortRef;
 
-use super::{Parsed, port_number};
+use super::{Parsed, port_number, transport};
 use crate::health;
 use crate::problem::{Problem, Reason};
 use crate::resources::{Meta, Resource, Service, ServicePort, SliceAddress};
@@ -18,9 +18,7 @@ pub(super) fn service(object: core::Service) -> Parsed {
     let mut ports = Vec::new();
     for (index, port) in spec.ports.unwrap_or_default().into_iter().enumerate() {
         let core::ServicePort { app_protocol, name, node_port: _, port, protocol, target_port } = port;
-        if protocol.is_some_and(|protocol| protocol != "TCP") {
-            continue;
-        }
+        let Some(transport) = transport(protocol.as_deref()) else { continue };
         let number = port_number(port, format_args!("spec.ports[{index}].port")).map_err(|problem| vec![problem])?;
         let target = target_port.map(|target| port_ref(target, format_args!("spec.ports[{index}].targetPort")));
         ports.push(ServicePort {
@@ -28,6 +26,7 @@ pub(super) fn service(object: core::Service) -> Parsed {
             port: number,
             target: target.transpose().map_err(|problem| vec![problem])?,
             app_protocol: app_protocol.map(Into::into),
+            transport,
         });
     }
     let external_name = match spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use routing::model::EndpointCondition;
 use serde_json::{Value, json};
 
-use super::metadata;
+use super::{metadata, protocol};
 use crate::decode::SERVICE_NAME_LABEL;
 use crate::resources::{EndpointPort, EndpointSlice, SliceAddress, SliceEndpoint, Subset};
 
@@ -55,8 +55,8 @@ fn subset(subset: &Subset) -> Value {
 }
 
 fn port(port: &EndpointPort) -> Value {
-    let EndpointPort { name, port } = port;
-    json!({"name": name, "port": port})
+    let EndpointPort { name, port, transport } = port;
+    json!({"name": name, "port": port, "protocol": protocol(*transport)})
 }
 
 fn text(address: &SliceAddress) -> String {

@@ -43,7 +43,8 @@ fn backend(backend: &IngressBackend) -> Value {
     let port = match port {
         PortRef::Number(number) => json!({"number": number}),
         PortRef::Name(name) => json!({"name": name}),
-        PortRef::First => json!({}),
+        // No Ingress can name one of these.
+        PortRef::First | PortRef::Udp(_) => json!({}),
     };
     json!({"service": {"name": service, "port": port}})
 }

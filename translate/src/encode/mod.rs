@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use k8s_openapi::jiff::Timestamp;
-use routing::model::PortRef;
+use routing::model::{PortRef, Transport};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::endpoints::{endpoint_slice, endpoints};
@@ -83,13 +83,22 @@ pub(crate) fn service(object: &Service) -> Value {
 }
 
 fn service_port(object: &ServicePort) -> Value {
-    let ServicePort { name, port, target, app_protocol } = object;
+    let ServicePort { name, port, target, app_protocol, transport } = object;
     let target = target.as_ref().map(|target| match target {
         PortRef::Number(number) => json!(number),
         PortRef::Name(name) => json!(name),
-        PortRef::First => Value::Null,
+        // No target port is one of these.
+        PortRef::First | PortRef::Udp(_) => Value::Null,
     });
-    json!({"name": name, "port": port, "targetPort": target, "appProtocol": app_protocol})
+    let protocol = protocol(*transport);
+    json!({"name": name, "port": port, "targetPort": target, "appProtocol": app_protocol, "protocol": protocol})
+}
+
+fn protocol(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+    }
 }
 
 /// Metadata with these annotations.

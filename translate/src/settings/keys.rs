@@ -11,7 +11,7 @@ use super::tls::{ciphers, protocols};
 use super::value::{
     address_set, algorithm, body, boolean, buffer, conditions, count, ejection, error_code, error_statuses,
     head_buffers, header, header_names, level, locations, media_types, networks, number, patterns, positive,
-    redirect_code, retry_time, seconds, slow_start, text,
+    positive_time, redirect_code, retry_time, seconds, slow_start, text, time,
 };
 use super::{Apply, GlobalSettings, Scope, SettingKey, SettingState, When};
 
@@ -20,7 +20,7 @@ const LATER: &str = "it is not there yet";
 const SNIPPET: &str = "snippets are raw nginx configuration, which is never evaluated, and may restrict access";
 const LOG_FILES: &str = "logs are written to the standard output and error of the process";
 const SYSLOG: &str = "logs are written to standard output, from where a collector takes them";
-const STREAMS: &str = "streams of TCP and UDP are not proxied yet";
+const STREAM_LOG: &str = "streams of TCP and UDP are counted, and not logged";
 const TYPED: &str = "annotations have types: none becomes configuration text, and snippets are always denied";
 const NGINX_TABLES: &str = "it sizes tables of nginx, which are as large as they need to be here";
 const TRACING: &str = "traces are not exported yet";
@@ -61,7 +61,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     ignored("disable-ipv6", "addresses are set by --http and --https"),
     ignored("disable-ipv6-dns", "names are looked up as the system does"),
     live("disable-proxy-intercept-errors", Request, |v, s| boolean(v).map(|v| s.ingress.keeps_upstream_errors = v)),
-    ignored("disable-stream-access-log", STREAMS),
+    ignored("disable-stream-access-log", STREAM_LOG),
     ignored("enable-access-log-for-default-backend", "the default backend is logged as every other one"),
     ignored("enable-aio-write", "nothing is written to files"),
     ignored("enable-auth-access-log", "requests to an authentication service are not logged"),
@@ -139,7 +139,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     denies("location-snippet", When::Set, SNIPPET),
     live("log-format-escape-json", Request, |v, s| boolean(v).map(|v| s.log_escape = if v { LogEscape::Json } else { LogEscape::Default })),
     ignored("log-format-escape-none", "what a client sends is always escaped"),
-    ignored("log-format-stream", STREAMS),
+    ignored("log-format-stream", STREAM_LOG),
     live("log-format-upstream", Request, |v, s| text(v).map(|v| s.log_format = v)).note("For --access-log text. Credentials ($http_authorization, $http_cookie, $sent_http_set_cookie) are not variables here."),
     ignored("lua-shared-dicts", NGINX_TABLES),
     ignored("main-snippet", "snippets are raw nginx configuration, which is never evaluated"),
@@ -193,11 +193,13 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("proxy-send-timeout", Request, |v, s| seconds(v).map(|v| s.upstream().timeouts.write = v)),
     live("proxy-set-headers", Request, |v, s| reference(v).map(|v| s.proxy_set_headers = v)).note("Values may have the variables that redirects know. Host and the headers that frame a message are not set."),
     ignored("proxy-ssl-location-only", "TLS towards upstreams is set for each path, never for a server"),
-    ignored("proxy-stream-next-upstream", STREAMS),
-    ignored("proxy-stream-next-upstream-timeout", STREAMS),
-    ignored("proxy-stream-next-upstream-tries", STREAMS),
-    ignored("proxy-stream-responses", STREAMS),
-    ignored("proxy-stream-timeout", STREAMS),
+    live("proxy-stream-next-upstream", Connection, |v, s| boolean(v).map(|v| s.runtime.stream.next_upstream = v)),
+    live("proxy-stream-next-upstream-timeout", Connection, |v, s| {
+        time(v).map(|v| s.runtime.stream.next_upstream_timeout = Some(v).filter(|time| !time.is_zero()))
+    }),
+    live("proxy-stream-next-upstream-tries", Connection, |v, s| count(v).map(|v| s.runtime.stream.next_upstream_tries = v)),
+    live("proxy-stream-responses", Connection, |v, s| count(v).map(|v| s.runtime.stream.responses = v)),
+    live("proxy-stream-timeout", Connection, |v, s| positive_time(v).map(|v| s.runtime.stream.timeout = v)).note("Connections to endpoints have proxy-connect-timeout, where nginx has a minute."),
     live("relative-redirects", Request, |v, s| boolean(v).map(|v| s.ingress.relative_redirects = v)),
     live("retry-non-idempotent", Request, |v, s| boolean(v).map(|v| s.retry_non_idempotent = v)),
     ignored("reuse-port", "there is one set of sockets, shared by all threads"),

@@ -186,6 +186,7 @@ impl GlobalSettings {
             let retries = &mut settings.upstream().retries;
             retries.conditions = retries.conditions.with(RetryCondition::NonIdempotent);
         }
+        settings.runtime.stream.connect_timeout = settings.ingress.upstream.timeouts.connect;
         settings.runtime.tls.strict_transport_security = settings.hsts.header();
         let (answers, requests) = (settings.add_headers.as_ref(), settings.proxy_set_headers.as_ref());
         settings.runtime.response_headers = headers::read("add-headers", answers, maps, &mut problems);

@@ -53,6 +53,26 @@ pub(super) fn number(text: &str) -> Parsed<u32> {
     text.parse().map_err(|_| "a number")
 }
 
+/// A time as nginx has it, in whole seconds: a number, with the unit `s`, `m` or `h`, or without for seconds.
+pub(super) fn time(text: &str) -> Parsed<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let seconds = scale.zip(number.parse::<u64>().ok()).and_then(|(scale, number)| number.checked_mul(scale));
+    let seconds = seconds.filter(|seconds| *seconds <= 86_400);
+    seconds.map(Duration::from_secs).ok_or("a time such as 600s, of a day at most")
+}
+
+/// The same, but not none.
+pub(super) fn positive_time(text: &str) -> Parsed<Duration> {
+    time(text).ok().filter(|time| !time.is_zero()).ok_or("a time such as 600s, from a second to a day")
+}
+
 /// A number and a size of buffers, as nginx's `large_client_header_buffers` has them.
 pub(super) fn head_buffers(text: &str) -> Parsed<HeadLimits> {
     let (number, size) = text.split_once(' ').ok_or(HEAD_BUFFERS)?;

@@ -20,6 +20,8 @@ pub(super) struct Affected {
     /// Objects about which there may be something else to say.
     pub(super) touched: BTreeSet<ObjectKey>,
     pub(super) settings: bool,
+    /// The ports of TCP and UDP services.
+    pub(super) streams: bool,
 }
 
 impl Affected {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use routing::HostPattern;
-use routing::model::{BackendRef, CertificateRef, ServerVerification};
+use routing::model::{BackendRef, CertificateRef, ServerVerification, Transport};
 use serde_json::Value;
 
 use super::Translator;
@@ -23,6 +23,8 @@ pub(super) struct Conditions {
     pub(super) of_backends: BTreeMap<BackendRef, Vec<Problem>>,
     /// About the ConfigMap that is live.
     pub(super) of_settings: Vec<Problem>,
+    /// About the ConfigMaps of TCP and UDP services.
+    pub(super) of_streams: BTreeMap<Transport, Vec<Problem>>,
 }
 
 /// What an object says by itself.
@@ -47,6 +49,9 @@ impl Translator {
         let mut problems: Vec<Problem> = report.map(|report| report.problems.clone()).unwrap_or_default();
         if key.kind == Kind::ConfigMap && self.is_settings(&key.namespaced_name()) {
             problems.extend(self.conditions.of_settings.iter().cloned());
+        }
+        if key.kind == Kind::ConfigMap {
+            self.stream_problems(&key.namespaced_name(), &mut problems);
         }
         if let Some(ingress) = ingress {
             self.ingress_problems(ingress, &mut problems);
@@ -77,7 +82,7 @@ impl Translator {
             .store
             .config_maps
             .keys()
-            .filter(|name| self.is_settings(name))
+            .filter(|name| self.is_settings(name) || self.is_stream_map(name))
             .map(|name| name.of_kind(Kind::ConfigMap));
         refused.chain(ingresses).chain(settings).collect::<BTreeSet<_>>().into_iter()
     }

@@ -50,11 +50,15 @@ impl Translator {
             let listeners = self.config.listeners.iter();
             delta.listeners = listeners.map(|config| (config.key, listener(&config.protocol))).collect();
             affected.settings = true;
+            affected.streams = true;
             affected.backends.extend(self.default_backend.clone());
             affected.certificates.extend(self.default_certificate());
         }
         if affected.settings {
             self.emit_settings(&mut delta, &mut affected);
+        }
+        if affected.streams {
+            self.emit_streams(&mut delta, &mut affected);
         }
         affected.hosts.extend(self.aliases_with(&affected.certificates));
         self.close_over_aliases(&mut affected.hosts);
@@ -91,7 +95,7 @@ impl Translator {
         }
         self.conditions.of_settings = problems;
         if settings.ingress.service_upstream != self.settings.ingress.service_upstream {
-            affected.backends.extend(self.index.backends().cloned());
+            affected.backends.extend(self.index.backends().chain(self.routes.backends()).cloned());
         }
         if settings.ingress != self.settings.ingress || self.emitted.settings.is_none() {
             affected.hosts.extend(self.index.hosts().cloned());
@@ -151,7 +155,9 @@ impl Translator {
 
     fn emit_backend(&mut self, reference: &BackendRef, delta: &mut Delta, touched: &mut BTreeSet<ObjectKey>) {
         let of_settings = [self.default_backend.as_ref(), self.settings.ingress.external.backend()];
-        let is_used = self.index.is_backend_used(reference) || of_settings.contains(&Some(reference));
+        let is_used = self.index.is_backend_used(reference)
+            || of_settings.contains(&Some(reference))
+            || self.routes.is_backend_used(reference);
         if !is_used {
             self.conditions.of_backends.remove(reference);
             if self.emitted.backends.remove(reference).is_some() {
@@ -167,6 +173,7 @@ impl Translator {
         let known = self.conditions.of_backends.get(reference).map(Vec::as_slice).unwrap_or_default();
         if *known != *problems {
             touched.extend(self.index.of_backend(reference).map(|name| name.of_kind(Kind::Ingress)));
+            touched.extend(self.routes.authors(reference));
         }
         if problems.is_empty() {
             self.conditions.of_backends.remove(reference);

@@ -8,6 +8,7 @@ mod conditions;
 mod emit;
 mod preview;
 mod store;
+mod streams;
 mod twins;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use self::conditions::Conditions;
 use self::emit::Emitted;
 pub use self::preview::Preview;
 use self::store::Store;
+use self::streams::Routes;
 use crate::class::{self, ClassDecision};
 use crate::config::{Config, ServiceRef};
 use crate::index::Index;
@@ -60,6 +62,7 @@ pub struct Translator {
     store: Store,
     index: Index,
     settings: GlobalSettings,
+    routes: Routes,
     conditions: Conditions,
     emitted: Emitted,
     wear: Wear,
@@ -81,6 +84,7 @@ impl Translator {
             store: Store::default(),
             index: Index::default(),
             settings: GlobalSettings::default(),
+            routes: Routes::default(),
             conditions: Conditions::default(),
             emitted: Emitted::default(),
             wear: Wear::default(),
@@ -278,6 +282,9 @@ impl Translator {
                 let backends = self.index.backends_of_service(&key.namespace, &key.name);
                 let users = backends.flat_map(|backend| self.index.of_backend(backend));
                 affected.touched.extend(users.map(|user| user.of_kind(Kind::Ingress)));
+                affected
+                    .touched
+                    .extend(self.config.stream_maps().into_iter().map(|(_, map)| map.of_kind(Kind::ConfigMap)));
             }
             _ => {}
         }
@@ -285,6 +292,7 @@ impl Translator {
 
     fn affect_service(&self, service: &NamespacedName, affected: &mut Affected) {
         affected.backends.extend(self.index.backends_of_service(&service.namespace, &service.name).cloned());
+        self.routes.backends().for_each(|backend| affected.add_of_service(Some(backend), service));
         affected.add_of_service(self.default_backend.as_ref(), service);
         affected.add_of_service(self.settings.ingress.external.backend(), service);
     }
@@ -292,6 +300,7 @@ impl Translator {
     /// A ConfigMap has the settings, or headers that they or annotations name. Few change, so that nobody keeps an
     /// index of who names them.
     fn affect_config_map(&self, key: &NamespacedName, affected: &mut Affected) {
+        affected.streams |= self.is_stream_map(key);
         affected.settings |= self.is_settings(key) || self.settings.named_config_maps().any(|name| name == key);
         let names = |ingress: &&Arc<Ingress>| {
             let reference = ingress.annotations.custom_headers.as_deref();

@@ -167,6 +167,16 @@ ports:
     hostPort: {{ index $controller.hostPort.ports $name | default $port }}
     {{- end }}
   {{- end }}
+  {{- range $transport := list "tcp" "udp" }}
+  {{- range $port, $_ := index $.Values $transport }}
+  - name: {{ include "penstock.streamPort" (list $ $transport $port) }}
+    containerPort: {{ $port }}
+    protocol: {{ upper $transport }}
+    {{- if $controller.hostPort.enabled }}
+    hostPort: {{ $port }}
+    {{- end }}
+  {{- end }}
+  {{- end }}
   - name: {{ $controller.metrics.portName }}
     containerPort: {{ $controller.metrics.port }}
     protocol: TCP
@@ -238,6 +248,11 @@ volumeMounts:
 --handoff-socket=/handover/socket
 {{- end }}
 
+{{/* The name of a port of streams: (list $ "tcp" "9000"). */}}
+{{- define "penstock.streamPort" -}}
+{{- with (index . 0).Values.portNamePrefix }}{{ . }}-{{ end }}{{ index . 2 }}-{{ index . 1 }}
+{{- end }}
+
 {{- define "penstock.securityContext" -}}
 runAsNonRoot: {{ .runAsNonRoot }}
 runAsUser: {{ .runAsUser }}
@@ -255,6 +270,11 @@ seccompProfile:
 - --https=0.0.0.0:{{ $controller.containerPort.https }}
 - --status=0.0.0.0:{{ $controller.metrics.port }}
 - --configmap=$(POD_NAMESPACE)/{{ include "penstock.controller.fullname" . }}
+{{- range $transport := list "tcp" "udp" }}
+{{- if index $.Values $transport }}
+- --{{ $transport }}-services-configmap=$(POD_NAMESPACE)/{{ include "penstock.controller.fullname" $ }}-{{ $transport }}
+{{- end }}
+{{- end }}
 - --controller-class={{ $controller.ingressClassResource.controllerValue }}
 - --ingress-class={{ $controller.ingressClass }}
 - --election-id={{ include "penstock.electionID" . }}
