@@ -1,4 +1,7 @@
-//! Many objects: a start with all of them, and a part of them gone while nobody looked (K-03, K-06).
+//! Many objects: a start with all of them, a part of them gone while nobody looked, and all of a namespace gone at once
+//! (K-03, K-06, K-17).
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::manifests::service;
@@ -10,6 +13,10 @@ use crate::away::Hammer;
 const N_INGRESSES: usize = 10_000;
 /// How many of them go while the API server is away.
 const N_GONE: usize = 500;
+/// How many go with their namespace.
+const N_OF_TEAM: usize = 2_000;
+/// How long it may take until they are gone here too: two seconds, and room for a machine that has other things to do.
+const SOON: Duration = Duration::from_secs(10);
 /// Every how many-th of those that stay is asked for again and again.
 const STEP: usize = 95;
 
@@ -70,5 +77,37 @@ async fn thousands_of_routes_are_there_at_the_first_answer_and_only_those_that_w
     let gone = statuses(&mut client, 0..N_GONE).await;
     assert!(gone.iter().all(|status| *status == 404), "{gone:?}");
     hammer.more(N_INGRESSES / STEP).await;
+    hammer.end().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_with_all_its_routes_is_soon_gone_and_costs_others_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.class("many", "penstock.dev/ingress").await;
+    cluster.namespace("team").await;
+    let upstream = cluster.upstream("many").await;
+    for namespace in ["default", "team"] {
+        cluster.apply(namespace, &service("many", &[upstream.address()])).await;
+    }
+    cluster.create_all("Ingress", "default", &[ingress(N_OF_TEAM)]).await;
+    cluster.create_all("Ingress", "team", &(0..N_OF_TEAM).map(ingress).collect::<Vec<_>>()).await;
+    let gateway = Gateway::start_on(&cluster.kubeconfig(), &[]).await;
+    let mut client = Client::http1(gateway.addresses().http).await;
+    assert_eq!(statuses(&mut client, [0, N_OF_TEAM - 1].into_iter()).await, [200, 200]);
+    let hammer = Hammer::start(&gateway, vec![host(N_OF_TEAM)]);
+    let n_compiled = async || gateway.metric("penstock_recompiled_hosts_total", &[]).await;
+    let before = n_compiled().await;
+    assert!(before > N_OF_TEAM as f64, "{before}");
+    // What is left of deleting a namespace where nothing runs that would.
+    cluster.delete_all("Ingress", "team", "").await;
+    let are_gone = async || {
+        let mut client = Client::http1(gateway.addresses().http).await;
+        let left = statuses(&mut client, (0..N_OF_TEAM).rev().step_by(STEP)).await;
+        left.iter().all(|status| *status == 404).then_some(())
+    };
+    wait::within(SOON, "the routes are gone", are_gone).await;
+    let n_compiled = n_compiled().await - before;
+    assert!(n_compiled <= 10.0, "{n_compiled} hosts were compiled because others went");
+    hammer.more(100).await;
     hammer.end().await;
 }
