@@ -38,7 +38,7 @@ pub(crate) enum Shortage {
     /// There is enough.
     #[default]
     None = 0,
-    /// Nothing new is taken on, bodies of requests wait, and clients that do not take their answers are let go.
+    /// Next to nothing new is taken on, bodies of requests wait, and clients that do not take their answers are let go.
     Some = 1,
     /// The kernel is about to end the process, and everything with it: what needs memory now is let go.
     Dire = 2,
@@ -77,6 +77,8 @@ struct Shared {
     is_draining: AtomicBool,
     is_cut: AtomicBool,
     shortage: AtomicU8,
+    /// How many connections and requests are still taken on in a shortage.
+    allowance: AtomicU32,
     drain_deadline: OnceLock<Instant>,
     changed: Notify,
 }
@@ -160,10 +162,15 @@ impl Connections {
         self.for_each(|state| state.waker.wake());
     }
 
-    /// How much memory is left.
+    /// Whether a connection may be taken on, as memory is.
     #[must_use]
-    pub(crate) fn shortage(&self) -> Shortage {
-        self.shared.shortage()
+    pub(crate) fn admits(&self) -> bool {
+        self.shared.admits()
+    }
+
+    /// Takes so many on in a shortage that is not dire.
+    pub(crate) fn allow(&self, n: u32) {
+        self.shared.allowance.store(n, Ordering::Relaxed);
     }
 
     /// Says how much memory is left. Every connection acts on it at once.
@@ -254,6 +261,11 @@ impl ConnectionHandle {
         self.0.shared.is_draining.load(Ordering::Acquire)
     }
 
+    /// Whether a request may be taken on, as memory is.
+    pub(crate) fn admits(&self) -> bool {
+        self.0.shared.admits()
+    }
+
     /// How much memory is left.
     pub(crate) fn shortage(&self) -> Shortage {
         self.0.shared.shortage()
@@ -278,6 +290,17 @@ impl ConnectionHandle {
 // === impl Shared ===
 
 impl Shared {
+    fn admits(&self) -> bool {
+        match self.shortage() {
+            Shortage::None => true,
+            Shortage::Some => {
+                let less = |left: u32| left.checked_sub(1);
+                self.allowance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            }
+            Shortage::Dire => false,
+        }
+    }
+
     fn shortage(&self) -> Shortage {
         match self.shortage.load(Ordering::Relaxed) {
             0 => Shortage::None,

@@ -11,7 +11,6 @@ use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection,
 
 use crate::answer::Reply;
 use crate::connection::ConnectionInfo;
-use crate::connections::Shortage;
 use crate::context::{Context, Proxied};
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper, Refusal, Visitor};
@@ -49,9 +48,7 @@ impl Intake {
         context.request_id = request_id(request, settings.generate_request_id);
         let reply = match admitted {
             Err(failure) => Some(Reply::Refusal(Refusal::of(failure))),
-            Ok(_) if connection.handle.shortage() > Shortage::None => {
-                Some(Reply::Refusal(Refusal::of(Failure::Overloaded)))
-            }
+            Ok(_) if !connection.handle.admits() => Some(Reply::Refusal(Refusal::of(Failure::Overloaded))),
             Ok(_) if settings.blocks.contain(client.address, &request.headers) => {
                 Some(Reply::Refusal(Refusal::of(Failure::Forbidden)))
             }

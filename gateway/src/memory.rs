@@ -17,9 +17,9 @@ const INTERVAL_WITHOUT_LIMIT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(10);
 /// Kept free for requests that are under way, unless it is more than half of what there is.
 const HEADROOM: u64 = 32 << 20;
-/// Requests that are served however little memory there is: where the routes alone fill it, nothing would be served
-/// otherwise. They fit in the headroom.
-const MIN_REQUESTS: usize = 32;
+/// Connections and requests that are taken on between two looks although memory is short: where the routes alone fill it,
+/// nothing would be served otherwise.
+const ALLOWANCE: u32 = 16;
 /// The kernel writes a number near 2^63 for no limit (version 1 of control groups).
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -33,10 +33,8 @@ pub(crate) async fn watch(connections: Arc<Connections>) {
     let mut told: Option<Instant> = None;
     loop {
         let levels: Vec<Level> = groups.iter().filter_map(Group::level).collect();
-        let mut now = levels.iter().map(|level| level.shortage(shortage)).max().unwrap_or_default();
-        if now > Shortage::None && connections.counts().writing <= MIN_REQUESTS {
-            now = Shortage::None;
-        }
+        let now = levels.iter().map(|level| level.shortage(shortage)).max().unwrap_or_default();
+        connections.allow(ALLOWANCE);
         if now != shortage {
             connections.set_shortage(now);
             if now > shortage && told.is_none_or(|told| told.elapsed() >= SILENCE) {

@@ -253,17 +253,13 @@ impl Connection {
             ready!(self.poll_farewell(context));
             return Poll::Ready(Err(farewell::cut()));
         }
-        let shortage = self.info.handle.shortage();
-        if shortage == Shortage::Dire {
-            return Poll::Ready(Err(let_go()));
-        }
         let poll = write(self.io.pin(), context);
         if poll.is_ready() {
             self.write_blocked_since = None;
             return poll;
         }
         self.info.handle.register(context.waker());
-        if shortage == Shortage::Some {
+        if self.info.handle.shortage() > Shortage::None {
             // What waits for its client is most of what a gateway holds.
             return Poll::Ready(Err(let_go()));
         }
@@ -272,6 +268,11 @@ impl Connection {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client does not read")));
         }
         Poll::Pending
+    }
+
+    /// An error where what is to be written needs memory that there is not.
+    fn check_memory(&self) -> io::Result<()> {
+        if self.info.handle.shortage() == Shortage::Dire { Err(let_go()) } else { Ok(()) }
     }
 
     /// Notes what a tunnel has sent to its client.
@@ -296,6 +297,7 @@ fn let_go() -> io::Error {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_memory()?;
         let poll = self.poll_write_side(context, |io, context| io.poll_write(context, bytes));
         self.follow_tunnel(&poll, std::iter::once(bytes));
         poll
@@ -314,6 +316,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_memory()?;
         let poll = self.poll_write_side(context, |io, context| io.poll_write_vectored(context, slices));
         self.follow_tunnel(&poll, slices.iter().map(|slice| &**slice));
         poll

@@ -200,10 +200,13 @@ impl AsyncRead for Connection {
         }
         loop {
             let phase = this.follow_requests();
-            match this.info.handle.shortage() {
-                Shortage::Some if phase == Phase::Busy => return Poll::Pending,
-                Shortage::Dire if phase == Phase::Busy => return Poll::Ready(Err(super::let_go())),
-                Shortage::None | Shortage::Some | Shortage::Dire => {}
+            if phase == Phase::Busy && !this.framer.is_done() {
+                // A body is due.
+                match this.info.handle.shortage() {
+                    Shortage::None => {}
+                    Shortage::Some => return Poll::Pending,
+                    Shortage::Dire => return Poll::Ready(Err(super::let_go())),
+                }
             }
             if !this.held.is_empty() && this.pass_held(buffer)? {
                 return Poll::Ready(Ok(()));

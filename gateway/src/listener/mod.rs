@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use crate::application::Application;
 use crate::client_certificate::ClientIdentity;
 use crate::connection::{Connection, ConnectionInfo, Limits, Transport};
-use crate::connections::{Connections, Shortage};
+use crate::connections::Connections;
 use crate::proxy_header;
 use crate::stream::{self, Datagrams};
 use crate::telemetry::Metrics;
@@ -300,7 +300,7 @@ impl Acceptor {
     /// behind it gets its descriptor back sooner than it would time out.
     fn take(self: &Arc<Self>, client: TcpStream, peer: SocketAddr) {
         let connections = &self.shared.connections;
-        if connections.n_open() >= self.shared.max_connections || connections.shortage() > Shortage::None {
+        if connections.n_open() >= self.shared.max_connections || !connections.admits() {
             self.shared.metrics.connections_refused.inc();
             return;
         }

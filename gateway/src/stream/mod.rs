@@ -6,6 +6,7 @@ mod tcp;
 mod udp;
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -18,7 +19,7 @@ pub(crate) use tcp::serve as serve_tcp;
 pub(crate) use udp::{Datagrams, bind as bind_udp};
 
 use crate::clock;
-use crate::connections::ConnectionHandle;
+use crate::connections::{ConnectionHandle, Shortage};
 use crate::telemetry::{Metrics, StreamCounters};
 use crate::upstream::{self, Choice};
 
@@ -51,14 +52,24 @@ impl<'a> Attempts<'a> {
     }
 
     /// The endpoint cannot be reached.
-    fn fail(&mut self, endpoint: Arc<Endpoint>) {
-        blame(self.backend, &endpoint, self.metrics);
+    fn fail(&mut self, endpoint: Arc<Endpoint>, error: &io::Error) {
+        blame(self.backend, &endpoint, error, self.settings, self.metrics);
         self.failed.push(endpoint);
     }
 }
 
-/// Notes that an endpoint could not be reached.
-fn blame(backend: &Backend, endpoint: &Endpoint, metrics: &Metrics) {
+/// Notes that an endpoint could not be reached, unless that is the fault of this machine, which has run out of something.
+fn blame(backend: &Backend, endpoint: &Endpoint, error: &io::Error, settings: &StreamSettings, metrics: &Metrics) {
+    use rustix::io::Errno;
+    let is_own = Errno::from_io_error(error).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRINUSE | Errno::ADDRNOTAVAIL
+        )
+    });
+    if is_own || !settings.ejects {
+        return;
+    }
     if let Some(until) = upstream::fail(backend, endpoint, clock::now()) {
         metrics.ejections.inc();
         let seconds = until.saturating_sub(clock::now()).as_secs();
@@ -73,11 +84,11 @@ fn counters<'a>(stream: &'a CompiledStream, listener: &ListenerKey, metrics: &Me
     counters.expect("the slot of a stream holds its counters")
 }
 
-/// Returns at the drain limit, when whatever is still open is closed.
+/// Returns at the drain limit, when whatever is still open is closed, and when there is no memory left for it.
 async fn cut(handle: &ConnectionHandle) {
     poll_fn(|context| {
         handle.register(context.waker());
-        if handle.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+        if handle.is_cut() || handle.shortage() == Shortage::Dire { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

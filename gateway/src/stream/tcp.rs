@@ -87,10 +87,15 @@ async fn connect(stream: &CompiledStream, settings: &StreamSettings, metrics: &M
                 let _ = upstream.set_nodelay(true);
                 return Some(upstream);
             }
-            Ok(Err(error)) => tracing::debug!(%address, %error, "endpoint cannot be reached"),
-            Err(_) => tracing::debug!(%address, "endpoint cannot be reached in time"),
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "endpoint cannot be reached");
+                attempts.fail(endpoint, &error);
+            }
+            Err(_) => {
+                tracing::debug!(%address, "endpoint cannot be reached in time");
+                attempts.fail(endpoint, &io::ErrorKind::TimedOut.into());
+            }
         }
-        attempts.fail(endpoint);
     }
     None
 }

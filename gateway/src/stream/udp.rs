@@ -5,29 +5,39 @@
 //! its endpoint from the socket that the client has sent to. What does not fit anywhere is dropped, as networks do.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use routing::model::ListenerKey;
-use routing::{Backend, CompiledStream, Endpoint, StreamSettings};
+use routing::{Backend, BackendState, CompiledStream, Endpoint, StreamSettings};
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::task::coop::consume_budget;
 
 use super::{Activity, Attempts, blame, counters, cut};
-use crate::connections::{ConnectionHandle, Shortage};
+use crate::clock;
+use crate::connections::ConnectionHandle;
 use crate::listener::{Shared, Stop, stopped};
+use crate::upstream;
 
 /// The longest datagram.
 const MAX_DATAGRAM: usize = 65_535;
-/// The part of all connections that the sessions of one port may be.
+/// The part of all connections that the sessions of one port may be, and their number: each has a port of this machine,
+/// and senders can be made up.
 const SHARE: usize = 4;
+const MAX_SESSIONS: usize = 4096;
+/// How long a session may be silent that was never answered.
+const UNANSWERED: Duration = Duration::from_secs(30);
 /// What a session awaits that takes no datagram any more.
 const CLOSED: u64 = u64::MAX;
 /// What wakes a session: an answer, or word that nobody takes its datagrams.
@@ -38,8 +48,15 @@ pub(crate) struct Datagrams {
     listener: ListenerKey,
     socket: Arc<UdpSocket>,
     shared: Arc<Shared>,
-    sessions: HashMap<SocketAddr, Arc<Session>>,
+    sessions: HashMap<SocketAddr, Known>,
     tasks: JoinSet<(SocketAddr, Arc<Session>)>,
+}
+
+/// The session of a client.
+struct Known {
+    session: Arc<Session>,
+    /// What was known of its backend when its endpoint was last looked for there.
+    state: Arc<BackendState>,
 }
 
 /// What passes between a client and an endpoint.
@@ -50,6 +67,7 @@ struct Session {
     settings: StreamSettings,
     /// Answers that are still expected, or [`CLOSED`].
     awaited: AtomicU64,
+    is_answered: AtomicBool,
     activity: Activity,
 }
 
@@ -90,6 +108,8 @@ impl Datagrams {
                 changed = is_paused.changed() => if changed.is_err() { return },
                 readable = socket.readable(), if !paused => if readable.is_ok() {
                     self.take(&mut buffer);
+                    // What always has more to read must not keep a thread for itself.
+                    consume_budget().await;
                 },
             }
         }
@@ -97,7 +117,7 @@ impl Datagrams {
 
     fn forget(&mut self, client: &SocketAddr, session: &Arc<Session>) {
         // The client may have another one already.
-        if self.sessions.get(client).is_some_and(|known| Arc::ptr_eq(known, session)) {
+        if self.sessions.get(client).is_some_and(|known| Arc::ptr_eq(&known.session, session)) {
             self.sessions.remove(client);
         }
     }
@@ -107,19 +127,21 @@ impl Datagrams {
         // An error is about what was sent before, or there is nothing after all.
         let Ok((length, client)) = self.socket.try_recv_from(buffer) else { return };
         let datagram = buffer.get(..length).unwrap_or_default();
-        if let Some(session) = self.sessions.get(&client)
-            && session.send(datagram)
+        let snapshot = self.shared.live.pin();
+        let Some(stream) = snapshot.stream(&self.listener) else { return };
+        if let Some(known) = self.sessions.get_mut(&client)
+            && known.is_current(stream)
+            && known.session.send(datagram)
         {
             return;
         }
         let Shared { connections, max_connections, metrics, .. } = &*self.shared;
-        let is_full = connections.n_open() >= *max_connections || self.sessions.len() >= max_connections / SHARE;
-        if is_full || connections.shortage() > Shortage::None {
+        let most = (max_connections / SHARE).min(MAX_SESSIONS);
+        let is_full = connections.n_open() >= *max_connections || self.tasks.len() >= most;
+        if is_full || !connections.admits() {
             metrics.connections_refused.inc();
             return;
         }
-        let snapshot = self.shared.live.pin();
-        let Some(stream) = snapshot.stream(&self.listener) else { return };
         let Some(session) = self.open(stream, &snapshot.settings().stream, datagram) else {
             counters(stream, &self.listener, metrics).unreachable.inc();
             tracing::debug!(listener = %self.listener, %client, "no endpoint can be reached");
@@ -128,7 +150,8 @@ impl Datagrams {
         counters(stream, &self.listener, metrics).connected.inc();
         let (session, handle) = (Arc::new(session), connections.open());
         handle.begin_tunnel();
-        self.sessions.insert(client, Arc::clone(&session));
+        let state = Arc::clone(&session.backend.state());
+        self.sessions.insert(client, Known { session: Arc::clone(&session), state });
         let (socket, shared) = (Arc::clone(&self.socket), Arc::clone(&self.shared));
         self.tasks.spawn(async move {
             session.answer(&socket, client, &handle, &shared).await;
@@ -141,9 +164,12 @@ impl Datagrams {
     fn open(&self, stream: &CompiledStream, settings: &StreamSettings, datagram: &[u8]) -> Option<Session> {
         let mut attempts = Attempts::new(stream, settings, &self.shared.metrics)?;
         while let Some(endpoint) = attempts.next() {
-            let Ok(upstream) = connect(endpoint.key.address) else {
-                attempts.fail(endpoint);
-                continue;
+            let upstream = match connect(endpoint.key.address) {
+                Ok(upstream) => upstream,
+                Err(error) => {
+                    attempts.fail(endpoint, &error);
+                    continue;
+                }
             };
             let session = Session {
                 upstream,
@@ -151,12 +177,31 @@ impl Datagrams {
                 backend: Arc::clone(attempts.backend),
                 settings: settings.clone(),
                 awaited: AtomicU64::new(0),
+                is_answered: AtomicBool::new(false),
                 activity: Activity::begin(),
             };
             session.send(datagram);
             return Some(session);
         }
         None
+    }
+}
+
+impl Known {
+    /// Whether the endpoint still is one of those that the stream goes to.
+    fn is_current(&mut self, stream: &CompiledStream) -> bool {
+        let backend = stream.pick(0).and_then(|target| target.backend.as_ref());
+        if !backend.is_some_and(|backend| Arc::ptr_eq(backend, &self.session.backend)) {
+            return false;
+        }
+        let state = self.session.backend.state();
+        if !Arc::ptr_eq(&state, &self.state) {
+            if !state.endpoints.iter().any(|endpoint| endpoint.key == self.session.endpoint.key) {
+                return false;
+            }
+            self.state = Arc::clone(&state);
+        }
+        true
     }
 }
 
@@ -167,6 +212,15 @@ fn connect(endpoint: SocketAddr) -> io::Result<UdpSocket> {
     socket.bind(&SocketAddr::new(any, 0).into())?;
     socket.connect(&endpoint.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Returns when nothing more is waited for because the gateway drains.
+async fn drained(handle: &ConnectionHandle) {
+    let deadline = poll_fn(|context| {
+        handle.register(context.waker());
+        handle.drain_deadline().map_or(Poll::Pending, Poll::Ready)
+    });
+    tokio::time::sleep_until(deadline.await).await;
 }
 
 impl Session {
@@ -192,15 +246,25 @@ impl Session {
                 let interest = if told.is_readable() { Interest::READABLE } else { Interest::ERROR };
                 if let ControlFlow::Break(error) = self.pass(interest, socket, client) {
                     tracing::debug!(endpoint = %self.endpoint.key.address, %error, "endpoint takes no datagrams");
-                    blame(&self.backend, &self.endpoint, &shared.metrics);
+                    blame(&self.backend, &self.endpoint, &error, &self.settings, &shared.metrics);
                     return;
                 }
+                consume_budget().await;
             }
         };
         tokio::select! {
             () = relay => {}
-            () = self.activity.cease(self.settings.timeout) => {}
+            () = self.cease() => {}
+            () = drained(handle) => {}
             () = cut(handle) => {}
+        }
+    }
+
+    /// Returns when nothing has passed for too long.
+    async fn cease(&self) {
+        self.activity.cease(self.settings.timeout.min(UNANSWERED)).await;
+        if self.is_answered.load(Ordering::Relaxed) {
+            self.activity.cease(self.settings.timeout).await;
         }
     }
 
@@ -212,6 +276,8 @@ impl Session {
             Ok(length) => {
                 let _ = SockRef::from(socket).send_to(buffer.get(..length).unwrap_or_default(), &client.into());
                 self.activity.touch();
+                self.is_answered.store(true, Ordering::Relaxed);
+                upstream::succeed(&self.endpoint, clock::now());
                 let less = |awaited: u64| (awaited != CLOSED).then(|| awaited.saturating_sub(1));
                 // Only this task closes the session.
                 let _ = self.awaited.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);

@@ -21,6 +21,8 @@ pub struct StreamSettings {
     pub next_upstream_timeout: Option<Duration>,
     /// `proxy-stream-next-upstream-tries`: endpoints that are tried at most; 0 for no limit.
     pub next_upstream_tries: u32,
+    /// `penstock-passive-ejection`: endpoints that cannot be reached are left out for a while.
+    pub ejects: bool,
     /// `proxy-stream-responses`: datagrams that answer one of a client: a session ends with the last.
     pub responses: u32,
 }
@@ -33,6 +35,7 @@ impl Default for StreamSettings {
             next_upstream: true,
             next_upstream_timeout: Some(Duration::from_secs(600)),
             next_upstream_tries: 3,
+            ejects: true,
             responses: 1,
         }
     }

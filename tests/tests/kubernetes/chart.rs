@@ -72,6 +72,7 @@ fn values_become_fields_of_the_objects_that_they_are_named_after() {
             format!("{pod}/containers/1/name"),
             json!("c"),
         ),
+        ("controller.image.repository=a/b", "Deployment", "-controller", of_container("image"), json!("a/b:0.1.0")),
         ("controller.replicaCount=3", "Deployment", "-controller", "/spec/replicas".to_owned(), json!(3)),
         ("namespaceOverride=there", "Deployment", "-controller", "/metadata/namespace".to_owned(), json!("there")),
         ("controller.service.type=NodePort", "Service", "-controller", "/spec/type".to_owned(), json!("NodePort")),

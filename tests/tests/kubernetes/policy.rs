@@ -7,6 +7,40 @@ use tests::{Cluster, Manifests, wait};
 
 const POLICY: &str = include_str!("../../../deploy/admission/policy.yaml");
 
+/// What every annotation does.
+const ANNOTATIONS: &str = include_str!("../../../docs/annotations.md");
+/// Annotations whose values have to be parsed, which is beyond a policy.
+const BEYOND: &[&str] = &[
+    "server-alias",
+    "upstream-vhost",
+    "x-forwarded-prefix",
+    "upstream-hash-by",
+    "proxy-ssl-name",
+    "auth-tls-error-page",
+    "auth-realm",
+    "auth-url",
+    "auth-signin",
+    "auth-signin-redirect-param",
+    "auth-method",
+    "auth-response-headers",
+    "auth-request-redirect",
+    "auth-cache-key",
+    "auth-cache-duration",
+    "cors-allow-origin",
+    "cors-allow-methods",
+    "cors-allow-headers",
+    "cors-expose-headers",
+    "canary-by-header",
+    "canary-by-header-value",
+    "canary-by-header-pattern",
+    "canary-by-cookie",
+    "mirror-target",
+    "mirror-host",
+    "penstock.dev/health-check",
+    "penstock.dev/passive-ejection",
+    "penstock.dev/slow-start",
+];
+
 fn annotated(name: &str, annotation: &str, value: &str) -> String {
     ingress(name, "policy.test", &[(annotation, value)], &[("/", "web")])
 }
@@ -30,6 +64,17 @@ async fn follow_policy(cluster: &Cluster) {
     wait::until("the API server follows the policy", is_followed).await;
 }
 
+#[test]
+fn an_annotation_that_is_done_is_in_the_policy_or_beyond_it() {
+    let row = |line: &'static str| line.strip_prefix("| `")?.split_once("` | ");
+    let done: Vec<&str> =
+        ANNOTATIONS.lines().filter_map(row).filter(|row| row.1.starts_with("done")).map(|row| row.0).collect();
+    assert!(done.len() > 100, "{done:?}");
+    for name in done {
+        assert_ne!(POLICY.contains(&format!("'{name}'")), BEYOND.contains(&name), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn the_policy_refuses_what_the_gateway_refuses_and_nothing_else() {
     let cluster = Cluster::start().await;
@@ -45,6 +90,30 @@ async fn the_policy_refuses_what_the_gateway_refuses_and_nothing_else() {
         ("limit-rps", &["5", "-1"], &["5r/s"]),
         ("proxy-body-size", &["0", "8m", "1G"], &["8 m", "m", "8mb"]),
         ("client-body-buffer-size", &["16k"], &["k16"]),
+        ("from-to-www-redirect", &["true", " "], &["www"]),
+        ("session-cookie-max-age", &["-1"], &["1h"]),
+        ("proxy-next-upstream-tries", &["0"], &["all"]),
+        ("mirror-request-body", &["off"], &["false"]),
+        ("whitelist-source-range", &["10.0.0.0/8, 192.0.2.1,2001:db8::/32"], &["10.0.0.0/33", "example.com"]),
+        ("denylist-source-range", &["::1"], &["10.0.0.0-10.0.0.9"]),
+        ("permanent-redirect-code", &["301", "308"], &["304", "200"]),
+        ("custom-http-errors", &["404", "404, 503", "404,,503,"], &["200", "404 503", "4xx", ","]),
+        ("backend-protocol", &["grpc", "HTTPS", "AUTO_HTTP"], &["TCP"]),
+        ("default-backend", &["errors"], &["Errors", "errors-", "a/b"]),
+        ("load-balance", &["ewma", " round_robin"], &["random"]),
+        ("proxy-next-upstream", &["error timeout http_503", "off"], &["http_418", "error,timeout"]),
+        ("affinity", &["cookie"], &["ip"]),
+        ("session-cookie-samesite", &["Lax", "none"], &["maybe"]),
+        ("session-cookie-path", &["/a,?b"], &["/a;b"]),
+        ("satisfy", &["any"], &["some"]),
+        ("auth-type", &["basic"], &["bearer"]),
+        ("auth-tls-verify-client", &["optional_no_ca"], &["yes"]),
+        ("auth-tls-match-cn", &["CN=a"], &["O=a"]),
+        ("auth-secret", &["a", "b/c.d"], &["A", "a/b/c"]),
+        ("app-root", &["/app"], &["app", "/a b"]),
+        ("rewrite-target", &["/$1", "$1"], &["a", "/{a}"]),
+        ("permanent-redirect", &["https://a.example/$1", "/b", "$scheme://$host/"], &["ftp://a.example", "//a;b"]),
+        ("temporal-redirect", &["HTTPS://a.example"], &["/b"]),
     ];
     for (annotation, good, bad) in rows {
         for (values, is_refused) in [(good, false), (bad, true)] {

@@ -116,9 +116,9 @@ async fn a_silent_connection_ends() {
     assert_eq!(line(&mut patient).await.unwrap(), "a");
     manifests.write("settings.yaml", &settings(&[("proxy-stream-timeout", "1s")]));
     let ends = async || {
+        let began = Instant::now();
         let mut stream = TcpStream::connect(port).await.unwrap();
         assert_eq!(line(&mut stream).await.unwrap(), "a");
-        let began = Instant::now();
         let ended = tokio::time::timeout(Duration::from_secs(5), rest(&mut stream)).await.ok()?;
         assert_eq!(ended.unwrap(), "");
         assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());

@@ -77,6 +77,16 @@ async fn a_session_lasts_for_as_many_answers_as_are_expected() {
 }
 
 #[tokio::test]
+async fn a_session_that_waits_for_an_answer_takes_more() {
+    let server = NameServer::start("a").await;
+    let (gateway, _manifests, port) = start(&[server.address], &[], &[]).await;
+    let client = client(port).await;
+    client.send(b"never").await.unwrap();
+    assert_eq!(ask(&client, "again").await, "a again");
+    assert_eq!(n_sessions(&gateway, "connected").await, 1.0);
+}
+
+#[tokio::test]
 async fn a_session_without_answers_ends_when_nothing_passes() {
     let server = NameServer::start("a").await;
     let (gateway, _manifests, port) = start(&[server.address], &[("proxy-stream-timeout", "1s")], &[]).await;
@@ -84,18 +94,36 @@ async fn a_session_without_answers_ends_when_nothing_passes() {
     client.send(b"never").await.unwrap();
     let active = async || gateway.metric("nginx_ingress_controller_nginx_process_connections", &["active"]).await;
     wait::until("the session is there", async || (n_sessions(&gateway, "connected").await == 1.0).then_some(())).await;
-    assert_eq!(ask(&client, "again").await, "a again", "it takes more");
-    assert_eq!(n_sessions(&gateway, "connected").await, 1.0);
     wait::until("the session has ended", async || (active().await == 0.0).then_some(())).await;
     assert_eq!(ask(&client, "later").await, "a later");
     assert_eq!(n_sessions(&gateway, "connected").await, 2.0);
 }
 
 #[tokio::test]
+async fn a_session_leaves_an_endpoint_that_is_gone() {
+    let (a, b) = (NameServer::start("a").await, NameServer::start("b").await);
+    let (_gateway, manifests, port) = start(&[a.address], &[], &[]).await;
+    let client = client(port).await;
+    // The session waits for an answer all the time.
+    client.send(b"never").await.unwrap();
+    assert_eq!(ask(&client, "here").await, "a here");
+    let objects = [name_service("a", &[b.address]), udp_map(&[(port.port(), "default/a:53")]), settings(&[])];
+    manifests.write("manifests.yaml", &objects.concat());
+    let is_left = async || {
+        client.send(b"there").await.unwrap();
+        let mut buffer = [0; 64];
+        let got = tokio::time::timeout(Duration::from_millis(200), client.recv(&mut buffer)).await.ok()?.ok()?;
+        (&buffer[..got] == b"b there").then_some(())
+    };
+    wait::until("datagrams go to the new endpoint", is_left).await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_is_left_for_another() {
     let (a, gone) = (NameServer::start("a").await, UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let dead = gone.local_addr().unwrap();
-    drop(gone);
+    // To everybody else it is as if nobody were there, and nobody gets its port.
+    gone.connect(dead).await.unwrap();
     let (_gateway, _manifests, port) = start(&[a.address, dead], &[], &[]).await;
     let client = client(port).await;
     let mut n_answers = 0;

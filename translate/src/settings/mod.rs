@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
-use routing::model::{RetryCondition, SizeLimits, UpstreamPolicy};
+use routing::model::{Ejection, RetryCondition, SizeLimits, UpstreamPolicy};
 use routing::{LogEscape, LogFormat, Networks, Settings};
 
 pub use self::keys::SETTING_KEYS;
@@ -187,6 +187,7 @@ impl GlobalSettings {
             retries.conditions = retries.conditions.with(RetryCondition::NonIdempotent);
         }
         settings.runtime.stream.connect_timeout = settings.ingress.upstream.timeouts.connect;
+        settings.runtime.stream.ejects = settings.ingress.upstream.balance.ejection != Ejection::Off;
         settings.runtime.tls.strict_transport_security = settings.hsts.header();
         let (answers, requests) = (settings.add_headers.as_ref(), settings.proxy_set_headers.as_ref());
         settings.runtime.response_headers = headers::read("add-headers", answers, maps, &mut problems);

@@ -122,6 +122,9 @@ annotations:
 
 {{- define "penstock.image" -}}
 {{- $image := index . 1 -}}
-{{- with $image.registry }}{{ . }}/{{ end }}{{ $image.image }}:{{ default (index . 0).Chart.AppVersion $image.tag }}
+{{- if and (eq $image.image "ingress-nginx/controller") (hasPrefix "v1." $image.tag) }}
+{{- fail "controller.image names an image of ingress-nginx: take image, tag and digest out of the values" }}
+{{- end }}
+{{- if $image.repository }}{{ $image.repository }}{{ else }}{{ with $image.registry }}{{ . }}/{{ end }}{{ $image.image }}{{ end }}:{{ default (index . 0).Chart.AppVersion $image.tag }}
 {{- with $image.digest }}@{{ . }}{{ end }}
 {{- end }}
