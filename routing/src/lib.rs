@@ -60,7 +60,7 @@ pub use ring::HashRing;
 pub use session::SessionCookie;
 pub use settings::{
     Blocks, CipherSuite, Coding, Compression, HeadLimits, HeaderText, HeaderTextError, LogEscape, LogFormat, LogPart,
-    LogVariable, Settings, StreamSettings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
+    LogVariable, NodePorts, Settings, StreamSettings, TextPattern, TlsSettings, TlsVersions, TrustedProxies,
 };
 pub use slot::Slot;
 pub use snapshot::{CertificateChoice, Snapshot};

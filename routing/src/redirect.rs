@@ -37,7 +37,8 @@ pub(crate) fn location(
         RedirectTarget::Location(template) => template.render(values),
         RedirectTarget::Https { keep_trailing_slash, with_port } => {
             let target = target(values, *keep_trailing_slash);
-            match tls_port(snapshot).filter(|_| *with_port) {
+            let port = node_port(snapshot, values.request.authority);
+            match port.or_else(|| tls_port(snapshot).filter(|_| *with_port)) {
                 Some(port) => format!("https://{host}:{port}{target}"),
                 None => format!("https://{host}{target}"),
             }
@@ -83,6 +84,13 @@ fn push_query(target: &mut String, values: &Values<'_>) {
         target.push('?');
         target.push_str(values.request.query);
     }
+}
+
+/// The port of nodes that TLS is spoken on, for who came by that for plain text: port 443 of a node leads nowhere.
+fn node_port(snapshot: &Snapshot, authority: &str) -> Option<u16> {
+    let ports = snapshot.settings.node_ports?;
+    let (_, port) = authority.rsplit_once(':')?;
+    (port.parse() == Ok(ports.http)).then_some(ports.https)
 }
 
 /// The port that TLS is spoken on.

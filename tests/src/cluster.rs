@@ -35,10 +35,11 @@ pub struct Cluster {
     programs: PathBuf,
     flags: Vec<String>,
     etcd: SocketAddr,
+    etcd_arguments: Vec<String>,
     address: SocketAddr,
     server: Mutex<Option<Process>>,
     /// Ends after the API server.
-    _etcd: Process,
+    store: Mutex<Option<Process>>,
 }
 
 /// A process that ends when it is dropped, or when this process does: it may belong to a `static`.
@@ -88,7 +89,7 @@ impl Cluster {
         let [etcd, peer, address] = free_addresses();
         write_credentials(directory.path(), address.ip());
         let (client, peer) = (format!("http://{etcd}"), format!("http://{peer}"));
-        let arguments = [
+        let etcd_arguments = vec![
             format!("--data-dir={}", directory.path().join("etcd").display()),
             "--unsafe-no-fsync".to_owned(),
             "--log-level=error".to_owned(),
@@ -98,9 +99,10 @@ impl Cluster {
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=default={peer}"),
         ];
-        let process = Process::start(&programs.join("etcd"), &arguments, Stdio::null());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let cluster = Self { directory, programs, flags, etcd, address, server: Mutex::default(), _etcd: process };
+        let (server, store) = (Mutex::default(), Mutex::default());
+        let cluster = Self { directory, programs, flags, etcd, etcd_arguments, address, server, store };
+        cluster.launch_store();
         cluster.restart().await;
         cluster
     }
@@ -149,6 +151,32 @@ impl Cluster {
     /// Kills the API server. What it knows stays in etcd.
     pub fn kill(&self) {
         drop(self.server.lock().unwrap().take().unwrap());
+    }
+
+    fn launch_store(&self) {
+        let store = Process::start(&self.programs.join("etcd"), &self.etcd_arguments, Stdio::null());
+        *self.store.lock().unwrap() = Some(store);
+    }
+
+    /// Puts a copy of what etcd has aside. The API server ends and starts for it.
+    pub async fn save(&self) {
+        self.copy_store("etcd", "saved").await;
+    }
+
+    /// Puts what was saved in the place of what etcd has: versions go back.
+    pub async fn rewind(&self) {
+        self.copy_store("saved", "etcd").await;
+    }
+
+    async fn copy_store(&self, from: &str, to: &str) {
+        self.kill();
+        drop(self.store.lock().unwrap().take().unwrap());
+        let [from, to] = [from, to].map(|name| self.directory.path().join(name));
+        let _ = std::fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("--recursive").args([&from, &to]).status().unwrap();
+        assert!(copied.success());
+        self.launch_store();
+        self.restart().await;
     }
 
     /// Where the API server listens.

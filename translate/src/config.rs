@@ -21,6 +21,8 @@ pub struct Config {
     pub udp_services: Option<(String, String)>,
     /// The Secret of the default certificate (`--default-ssl-certificate`), as namespace and name.
     pub default_certificate: Option<(String, String)>,
+    /// The Service that clients reach the gateway by (`--publish-service`), as namespace and name.
+    pub published_service: Option<(String, String)>,
     /// The Service for what nobody claims (`--default-backend-service`).
     pub default_backend: Option<ServiceRef>,
     /// Ports of the gateway itself that no backend may lead to: status and admin.
@@ -83,6 +85,7 @@ impl Default for Config {
             tcp_services: None,
             udp_services: None,
             default_certificate: None,
+            published_service: None,
             default_backend: None,
             own_ports: Vec::new(),
         }

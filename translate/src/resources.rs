@@ -147,6 +147,8 @@ pub struct ServicePort {
     pub app_protocol: Option<Box<str>>,
     /// The transport.
     pub transport: Transport,
+    /// The port of every node that leads to it (`nodePort`).
+    pub node_port: Option<u16>,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice, or the older `v1` Endpoints in the same form.

@@ -300,6 +300,7 @@ fn config(flags: &GoldenConfig) -> Config {
         tcp_services: None,
         udp_services: None,
         default_certificate: flags.default_ssl_certificate.as_ref().map(pair),
+        published_service: None,
         default_backend: flags.default_backend_service.as_ref().map(pair).map(|(namespace, name)| {
             match name.split_once(':') {
                 Some((name, port)) => {

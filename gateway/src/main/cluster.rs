@@ -148,7 +148,7 @@ impl ClusterFlags {
     /// How objects of a cluster are read.
     pub(crate) fn config(&self, config: Config) -> Config {
         let class = ClassConfig { without_class: self.watch_ingress_without_class, ..config.class };
-        Config { source: Source::Cluster, class, ..config }
+        Config { source: Source::Cluster, class, published_service: self.publish_service.clone(), ..config }
     }
 
     /// How the API server is asked. It need not be there yet.

@@ -43,6 +43,7 @@ pub(crate) fn config(flags: &MeaningFlags, http: &[SocketAddr], https: &[SocketA
         tcp_services: flags.tcp_services_configmap.clone(),
         udp_services: flags.udp_services_configmap.clone(),
         default_certificate: flags.default_ssl_certificate.clone(),
+        published_service: None,
         default_backend: flags.default_backend_service.clone(),
         own_ports: own.iter().map(SocketAddr::port).collect(),
     }

@@ -98,12 +98,23 @@ pub struct Settings {
     pub upstream_server_header: bool,
     /// `server-tokens`: names the gateway in `Server`.
     pub server_header: bool,
+    /// The ports of nodes that clients may come by; `None` when there are none.
+    pub node_ports: Option<NodePorts>,
     /// Streams of TCP and sessions of UDP.
     pub stream: StreamSettings,
     /// TLS towards clients.
     pub tls: TlsSettings,
     /// The certificate for names that no host claims (`--default-ssl-certificate`); `None` for a self-signed one.
     pub default_certificate: Option<CertificateRef>,
+}
+
+/// Ports of every node that lead to the gateway (`nodePort` of the Service that publishes it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodePorts {
+    /// To what it speaks in plain text.
+    pub http: u16,
+    /// To TLS.
+    pub https: u16,
 }
 
 /// Networks whose peers are believed.
@@ -149,6 +160,7 @@ impl Default for Settings {
             hide_headers: Vec::new(),
             upstream_server_header: false,
             server_header: false,
+            node_ports: None,
             stream: StreamSettings::default(),
             tls: TlsSettings::default(),
             default_certificate: None,

@@ -168,6 +168,32 @@ async fn a_watch_that_has_fallen_silent_is_noticed_within_90_seconds() {
     cluster.apply("default", &route("heard", "heard.test", "heard")).await;
     let is_heard = async || (gateway.get("http://heard.test/").await.status == 200).then_some(());
     wait::within(Duration::from_secs(90), "the watch is noticed", is_heard).await;
-    // One of which nothing is to be told is kept up by its bookmarks.
+    // Watches of which nothing is to be told are nothing to report.
     assert!(!other.log().contains("watch is interrupted"), "{}", other.log());
+}
+
+/// K-20: etcd is restored from an older state, so that versions go back.
+#[tokio::test]
+async fn an_older_state_of_etcd_is_followed() {
+    let cluster = prepared().await;
+    let upstream = cluster.upstream("restored").await;
+    cluster.apply("default", &service("restored", &[upstream.address()])).await;
+    cluster.apply("default", &route("old", "old.test", "restored")).await;
+    cluster.apply("default", &route("steady", "steady.test", "restored")).await;
+    cluster.save().await;
+    let gateway = Gateway::start_on(&cluster.kubeconfig(), &[]).await;
+    cluster.delete("Ingress", "default", "old").await;
+    for number in 0..20 {
+        cluster.apply("default", &route("new", &format!("new{number}.test"), "restored")).await;
+    }
+    gateway.wait_for("http://new19.test/", |answer| answer.status == 200).await;
+    gateway.wait_for("http://old.test/", |answer| answer.status == 404).await;
+    let hammer = Hammer::start(&gateway, vec!["steady.test".to_owned()]);
+    cluster.rewind().await;
+    gateway.wait_for("http://old.test/", |answer| answer.status == 200).await;
+    gateway.wait_for("http://new19.test/", |answer| answer.status == 404).await;
+    cluster.apply("default", &route("later", "later.test", "restored")).await;
+    gateway.wait_for("http://later.test/", |answer| answer.status == 200).await;
+    hammer.more(100).await;
+    hammer.end().await;
 }

@@ -155,3 +155,33 @@ async fn services_that_lead_to_the_gateway_or_its_node_are_refused() {
         gateway.wait_for_log(&["AddressRefused", &name]).await;
     }
 }
+
+/// Who came by the port of a node for plain text is sent to its port for TLS: port 443 of a node leads nowhere.
+#[tokio::test]
+async fn a_client_of_a_node_port_is_redirected_to_the_node_port_of_tls() {
+    let own = Own::new("noded").await;
+    own.apply(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: edge\nspec:\n  type: NodePort\n  ports:\n  \
+         - {name: http, port: 80}\n  - {name: https, port: 443}\n",
+    )
+    .await;
+    let forced = ingress("forced", "noded.test", &[("force-ssl-redirect", "true")], &[("/", "none")]);
+    own.apply(&of_class(&forced, own.name)).await;
+    let edge = own.cluster.get("Service", own.name, "edge").await;
+    let node_port = |index: usize| edge["spec"]["ports"][index]["nodePort"].as_u64().unwrap();
+    let gateway = own.start(&["--publish-service=noded/edge"]).await;
+    let location = async |authority: &str| {
+        let mut client = tests::Client::http1(gateway.addresses().http).await;
+        let answer = client.get(authority, "/x?y", &[]).await;
+        assert_eq!(answer.status, 308, "{authority}");
+        answer.header("location").unwrap().to_owned()
+    };
+    let (http, https) = (node_port(0), node_port(1));
+    gateway.wait_for("http://noded.test/", |answer| answer.status == 308).await;
+    assert_eq!(location(&format!("noded.test:{http}")).await, format!("https://noded.test:{https}/x?y"));
+    assert_eq!(location("noded.test").await, "https://noded.test/x?y");
+    assert_eq!(location("noded.test:8080").await, "https://noded.test/x?y", "no port of a node");
+    own.cluster.patch("Service", own.name, "edge", &serde_json::json!({"spec": {"type": "ClusterIP"}})).await;
+    let is_gone = async || (location(&format!("noded.test:{http}")).await == "https://noded.test/x?y").then_some(());
+    wait::until("there is no port of nodes any more", is_gone).await;
+}

@@ -17,7 +17,7 @@ pub(super) fn service(object: core::Service) -> Parsed {
     let mut problems = Vec::new();
     let mut ports = Vec::new();
     for (index, port) in spec.ports.unwrap_or_default().into_iter().enumerate() {
-        let core::ServicePort { app_protocol, name, node_port: _, port, protocol, target_port } = port;
+        let core::ServicePort { app_protocol, name, node_port, port, protocol, target_port } = port;
         let Some(transport) = transport(protocol.as_deref()) else { continue };
         let number = port_number(port, format_args!("spec.ports[{index}].port")).map_err(|problem| vec![problem])?;
         let target = target_port.map(|target| port_ref(target, format_args!("spec.ports[{index}].targetPort")));
@@ -27,6 +27,7 @@ pub(super) fn service(object: core::Service) -> Parsed {
             target: target.transpose().map_err(|problem| vec![problem])?,
             app_protocol: app_protocol.map(Into::into),
             transport,
+            node_port: node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0),
         });
     }
     let external_name = match spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")) {

@@ -83,7 +83,7 @@ pub(crate) fn service(object: &Service) -> Value {
 }
 
 fn service_port(object: &ServicePort) -> Value {
-    let ServicePort { name, port, target, app_protocol, transport } = object;
+    let ServicePort { name, port, target, app_protocol, transport, node_port } = object;
     let target = target.as_ref().map(|target| match target {
         PortRef::Number(number) => json!(number),
         PortRef::Name(name) => json!(name),
@@ -91,7 +91,14 @@ fn service_port(object: &ServicePort) -> Value {
         PortRef::First | PortRef::Udp(_) => Value::Null,
     });
     let protocol = protocol(*transport);
-    json!({"name": name, "port": port, "targetPort": target, "appProtocol": app_protocol, "protocol": protocol})
+    json!({
+        "name": name,
+        "port": port,
+        "targetPort": target,
+        "appProtocol": app_protocol,
+        "protocol": protocol,
+        "nodePort": node_port,
+    })
 }
 
 fn protocol(transport: Transport) -> &'static str {

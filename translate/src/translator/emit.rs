@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use routing::model::{
     AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, HealthCheck, Host, HostKey, Listener,
-    Protocol,
+    Protocol, Transport,
 };
 use routing::packed::repack;
-use routing::{Authority, Certificate, Credentials, Delta, HostPattern, Settings};
+use routing::{Authority, Certificate, Credentials, Delta, HostPattern, NodePorts, Settings};
 
 use super::affected::Affected;
 use super::{Translator, Update};
@@ -90,6 +90,7 @@ impl Translator {
         let map = settings_map.and_then(|name| self.store.config_maps.get(&name));
         let (mut settings, problems) = GlobalSettings::parse(map.map(|map| &map.data), &self.store.config_maps);
         settings.runtime.default_certificate = self.default_certificate();
+        settings.runtime.node_ports = self.node_ports();
         if let Some((namespace, name)) = &self.config.configmap {
             affected.touched.insert(NamespacedName::new(namespace, name).of_kind(Kind::ConfigMap));
         }
@@ -267,6 +268,17 @@ impl Translator {
         let mut ingresses: Vec<&Arc<Ingress>> = names.filter_map(|name| self.store.ingresses.get(name)).collect();
         ingresses.sort_by(|a, b| a.precedence(b));
         ingresses
+    }
+
+    /// The ports of nodes by which clients reach the gateway.
+    fn node_ports(&self) -> Option<NodePorts> {
+        let (namespace, name) = self.config.published_service.as_ref()?;
+        let service = self.store.services.get(&NamespacedName::new(namespace, name))?;
+        let of = |name: &str, number: u16| {
+            let mut ports = service.ports.iter().filter(|port| port.transport == Transport::Tcp);
+            ports.find(|port| *port.name == *name || port.port == number)?.node_port
+        };
+        Some(NodePorts { http: of("http", 80)?, https: of("https", 443)? })
     }
 
     pub(super) fn default_certificate(&self) -> Option<CertificateRef> {

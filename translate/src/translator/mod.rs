@@ -295,6 +295,9 @@ impl Translator {
         self.routes.backends().for_each(|backend| affected.add_of_service(Some(backend), service));
         affected.add_of_service(self.default_backend.as_ref(), service);
         affected.add_of_service(self.settings.ingress.external.backend(), service);
+        let published = self.config.published_service.as_ref();
+        affected.settings |=
+            published.is_some_and(|(namespace, name)| *namespace == *service.namespace && *name == *service.name);
     }
 
     /// A ConfigMap has the settings, or headers that they or annotations name. Few change, so that nobody keeps an

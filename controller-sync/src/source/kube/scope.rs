@@ -60,6 +60,11 @@ impl Scope {
         self.request().list(&params)
     }
 
+    /// A list of next to nothing, which tells the version that the API server's store is at.
+    pub(super) fn newest(&self) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
+        self.request().list(&ListParams::default().limit(1))
+    }
+
     /// The list as the beginning of a watch.
     pub(super) fn stream(&self) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
         self.request().watch(&WatchParams { send_initial_events: true, ..self.watch_params() }, "")

@@ -4,11 +4,11 @@
 //! stream lists, and one whose versions have gone back (a restored etcd). A list is told when it is complete, and only
 //! then.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use kube::Client;
 use kube::core::{Status, WatchEvent};
 use serde_json::Value;
@@ -66,6 +66,8 @@ enum WatchError {
 struct State {
     /// The version after which it goes on; `None` before the first list, and when that is too old.
     version: Option<String>,
+    /// The last watch broke off: the API server that is back may have less than the one before.
+    broke_off: bool,
     /// The API server does not stream lists.
     has_only_pages: bool,
     backoff: Backoff,
@@ -96,7 +98,10 @@ impl Watch {
                     tracing::info!(kind = %self.scope.kind, reason = %error, "everything is listed again");
                     state.version = None;
                 }
-                Err(error) => self.complain(&mut state, error.to_string()),
+                Err(error) => {
+                    state.broke_off = true;
+                    self.complain(&mut state, error.to_string());
+                }
             }
             tokio::time::sleep(state.backoff.next()).await;
         }
@@ -119,13 +124,46 @@ impl Watch {
 
     async fn turn(&self, state: &mut State) -> Result<(), WatchError> {
         let Some(version) = state.version.clone() else { return self.list(state).await };
+        if state.broke_off {
+            self.check_version(&version).await?;
+            state.broke_off = false;
+        }
         let events = timely(self.client.request_events::<Value>(self.scope.watch(&version)?)).await?;
         self.works(state);
         let mut events = pin!(events);
-        while let Some(event) = timely(events.try_next()).await.map_err(expired)? {
+        while let Some(event) = self.next(events.as_mut(), state).await? {
             self.take(event, state).await?;
         }
         Ok(())
+    }
+
+    /// The next event of a watch; `None` at its end, and when nothing was heard for long: either the connection is dead, or
+    /// nothing has happened since the API server started, which then sends no bookmarks. Another watch tells.
+    async fn next(
+        &self,
+        mut events: Pin<&mut impl Stream<Item = kube::Result<WatchEvent<Value>>>>,
+        state: &mut State,
+    ) -> Result<Option<WatchEvent<Value>>, WatchError> {
+        match timely(events.try_next()).await.map_err(expired) {
+            Err(WatchError::Silent) => {
+                tracing::debug!(kind = %self.scope.kind, "nothing was heard, the watch begins again");
+                state.broke_off = true;
+                Ok(None)
+            }
+            heard => heard,
+        }
+    }
+
+    /// A watch from a version that is not there yet is silent until it is, and misses what happens before: where etcd was
+    /// restored from an older state, what is known has to be listed again. Versions of one kind can be compared
+    /// (KEP-5504).
+    async fn check_version(&self, version: &str) -> Result<(), WatchError> {
+        let list: Value = timely(self.client.request(self.scope.newest()?)).await?;
+        let newest = resource_version(&list).and_then(|newest| newest.parse::<u128>().ok());
+        match (newest, version.parse::<u128>()) {
+            (Some(newest), Ok(version)) if newest < version => Err(WatchError::Expired),
+            _ => Ok(()),
+        }
     }
 
     async fn take(&self, event: WatchEvent<Value>, state: &mut State) -> Result<(), WatchError> {
@@ -166,11 +204,15 @@ impl Watch {
         let events = timely(self.client.request_events::<Value>(self.scope.stream()?)).await?;
         let mut events = pin!(events);
         let mut objects = Some(Vec::new());
-        while let Some(event) = timely(events.try_next()).await.map_err(expired)? {
+        loop {
             let Some(list) = &mut objects else {
-                self.take(event, state).await?;
+                match self.next(events.as_mut(), state).await? {
+                    Some(event) => self.take(event, state).await?,
+                    None => return Ok(()),
+                }
                 continue;
             };
+            let Some(event) = timely(events.try_next()).await.map_err(expired)? else { return Err(WatchError::Cut) };
             match event {
                 WatchEvent::Added(value) | WatchEvent::Modified(value) => list.extend(self.read(value)),
                 WatchEvent::Bookmark(bookmark) if bookmark.metadata.annotations.contains_key(LIST_ENDS) => {
@@ -183,7 +225,6 @@ impl Watch {
                 WatchEvent::Bookmark(_) | WatchEvent::Deleted(_) => {}
             }
         }
-        if objects.is_some() { Err(WatchError::Cut) } else { Ok(()) }
     }
 
     /// The list in pages, for API servers that cannot stream it.
