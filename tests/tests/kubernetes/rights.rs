@@ -9,6 +9,7 @@ use tests::manifests::{config_map, ingress, service, tls};
 use tests::{Cluster, Gateway, wait};
 
 use crate::of_class;
+use crate::secrets::wait_for_name;
 
 /// Where the release is.
 const OWN: &str = "default";
@@ -235,6 +236,30 @@ async fn for_one_namespace_it_needs_roles_and_of_the_cluster_the_classes_alone()
     installation.serve().await;
     installation.assert_every_right_is_used_and_nothing_is_refused().await;
     installation.assert_shown("203.0.113.5").await;
+}
+
+/// What may be seen by its name alone: a list of all Secrets of its namespace, however short, is refused.
+#[tokio::test]
+async fn for_one_namespace_the_default_certificate_is_followed_when_the_api_server_is_back() {
+    let values = [
+        "rbac.scope=true",
+        "controller.scope.enabled=true",
+        "controller.scope.namespace=shop",
+        "controller.extraArgs.default-ssl-certificate=default/fallback",
+        "controller.publishService.enabled=false",
+    ];
+    let templates = ["rbac", "ingressclasses", "configmaps", "controller"];
+    let roles = [("Role", Some(OWN), "penstock"), ("Role", Some("shop"), "penstock-scope")];
+    let Installation { cluster, gateway, .. } = Installation::new(&templates, &values, &roles).await;
+    let renew = async |version: &str| {
+        cluster.apply(OWN, &Certificate::self_signed(&[version]).secret("fallback")).await;
+        wait_for_name(&gateway, "any.test", version).await;
+    };
+    renew("first").await;
+    cluster.kill();
+    gateway.wait_for_log(&["watch is interrupted", "kind=Secret"]).await;
+    cluster.restart().await;
+    renew("second").await;
 }
 
 /// The least that an installation for one namespace can be: neither a default backend nor a certificate.

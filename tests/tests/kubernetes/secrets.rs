@@ -10,7 +10,8 @@ async fn common_name(gateway: &Gateway, host: &str) -> String {
     Client::https1(gateway.addresses().https, Some(host)).await.common_name()
 }
 
-async fn wait_for_name(gateway: &Gateway, host: &str, wanted: &str) {
+/// Waits until a certificate of that name is shown for a host.
+pub(crate) async fn wait_for_name(gateway: &Gateway, host: &str, wanted: &str) {
     let shown = async || (common_name(gateway, host).await == wanted).then_some(());
     wait::until(&format!("the certificate {wanted} for {host}"), shown).await;
 }

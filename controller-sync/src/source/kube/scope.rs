@@ -50,19 +50,22 @@ impl Scope {
 
     /// A page of the list.
     pub(super) fn list(&self, continued: Option<&str>) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
-        let params = ListParams {
-            field_selector: self.fields.clone(),
-            label_selector: self.labels.clone(),
-            limit: Some(PAGE),
-            continue_token: continued.map(str::to_owned),
-            ..ListParams::default()
-        };
-        self.request().list(&params)
+        self.request().list(&ListParams { continue_token: continued.map(str::to_owned), ..self.list_params(PAGE) })
     }
 
     /// A list of next to nothing, which tells the version that the API server's store is at.
     pub(super) fn newest(&self) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
-        self.request().list(&ListParams::default().limit(1))
+        self.request().list(&self.list_params(1))
+    }
+
+    /// What may be listed may be no more than one object of a name.
+    fn list_params(&self, limit: u32) -> ListParams {
+        ListParams {
+            field_selector: self.fields.clone(),
+            label_selector: self.labels.clone(),
+            limit: Some(limit),
+            ..ListParams::default()
+        }
     }
 
     /// The list as the beginning of a watch.
