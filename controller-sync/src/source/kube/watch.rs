@@ -21,8 +21,9 @@ use super::object::{Object, key_of, read, resource_version};
 use super::scope::Scope;
 use crate::backoff::Backoff;
 
-/// How long a watch may say nothing. The API server sends a bookmark each minute, so that silence means that nobody is
-/// there, whatever the kernel thinks of the connection.
+/// How long a watch may say nothing before it begins again. An API server sends a bookmark each minute, but none of a kind
+/// of which nothing has happened since its start: after silence, the next answer tells whether anybody is there, whatever
+/// the kernel thinks of the connection.
 const SILENCE: Duration = Duration::from_secs(75);
 /// A watch that ends sooner has failed, whatever it says.
 const SHORTEST: Duration = Duration::from_secs(1);
