@@ -45,6 +45,7 @@ struct GoldenConfig {
     default_backend_service: Option<String>,
     default_ssl_certificate: Option<String>,
     configmap: Option<String>,
+    publish_service: Option<String>,
     /// `http://host/path`, with another method before it if need be, or `TLS host`.
     requests: Vec<String>,
 }
@@ -300,7 +301,7 @@ fn config(flags: &GoldenConfig) -> Config {
         tcp_services: None,
         udp_services: None,
         default_certificate: flags.default_ssl_certificate.as_ref().map(pair),
-        published_service: None,
+        published_service: flags.publish_service.as_ref().map(pair),
         default_backend: flags.default_backend_service.as_ref().map(pair).map(|(namespace, name)| {
             match name.split_once(':') {
                 Some((name, port)) => {
@@ -327,6 +328,7 @@ impl Default for GoldenConfig {
             default_backend_service: None,
             default_ssl_certificate: None,
             configmap: None,
+            publish_service: None,
             requests: Vec::new(),
         }
     }

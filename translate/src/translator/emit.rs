@@ -270,13 +270,15 @@ impl Translator {
         ingresses
     }
 
-    /// The ports of nodes by which clients reach the gateway.
+    /// The ports of nodes by which clients reach the gateway. The names are those of ingress-nginx's chart; the numbers
+    /// tell where a port has another name.
     fn node_ports(&self) -> Option<NodePorts> {
         let (namespace, name) = self.config.published_service.as_ref()?;
         let service = self.store.services.get(&NamespacedName::new(namespace, name))?;
         let of = |name: &str, number: u16| {
-            let mut ports = service.ports.iter().filter(|port| port.transport == Transport::Tcp);
-            ports.find(|port| *port.name == *name || port.port == number)?.node_port
+            let ports = || service.ports.iter().filter(|port| port.transport == Transport::Tcp);
+            let named = ports().find(|port| *port.name == *name);
+            named.or_else(|| ports().find(|port| port.port == number))?.node_port
         };
         Some(NodePorts { http: of("http", 80)?, https: of("https", 443)? })
     }
