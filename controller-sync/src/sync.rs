@@ -84,7 +84,7 @@ impl Sync {
         }
     }
 
-    /// Also tells this board what becomes of Ingresses.
+    /// Also tells this board what becomes of Ingresses, and what is wrong with ConfigMaps.
     #[must_use]
     pub fn with_board(self, board: Arc<Board>) -> Self {
         Self { board: Some(board), ..self }
@@ -189,6 +189,9 @@ impl Sync {
             for (key, verdict) in &verdicts {
                 let problems = problems.remove(key).unwrap_or_default();
                 board.judge(&key.namespaced_name(), *verdict, written.contains(key), problems);
+            }
+            for (key, problems) in problems.into_iter().filter(|(key, _)| key.kind == Kind::ConfigMap) {
+                board.warn(&key.namespaced_name(), problems);
             }
         }
         self.count_refused();

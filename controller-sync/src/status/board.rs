@@ -1,6 +1,6 @@
 //! What is known about the Ingresses of the API server beside their meaning: what their statuses show, whether they are
-//! served, and what there is to tell their authors. Written by the source and the sync loop, read by those who write to
-//! the API server at a pace of their own: neither of the former ever waits for one of the latter.
+//! served, and what there is to tell their authors and those of ConfigMaps. Written by the source and the sync loop, read
+//! by those who write to the API server at a pace of their own: neither of the former ever waits for one of the latter.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ use super::Address;
 const CLASS: &str = "kubernetes.io/ingress.class";
 /// News that wait for a writer. Whatever comes on top pushes out the oldest.
 const MAX_NEWS: usize = 1000;
-/// The problems of one Ingress that are told at a time: an object of a megabyte can have as many mistakes as it has lines,
+/// The problems of one object that are told at a time: an object of a megabyte can have as many mistakes as it has lines,
 /// and others wait behind them.
 const MAX_PROBLEMS: usize = 10;
 
@@ -24,6 +24,8 @@ const MAX_PROBLEMS: usize = 10;
 #[derive(Debug)]
 pub struct Board {
     cards: Mutex<BTreeMap<NamespacedName, Card>>,
+    /// The UIDs of ConfigMaps.
+    maps: Mutex<BTreeMap<NamespacedName, Box<str>>>,
     news: Mutex<VecDeque<News>>,
     /// The Service whose addresses are published.
     publish_service: Option<NamespacedName>,
@@ -78,10 +80,10 @@ pub(crate) struct Shown {
     pub(crate) class: Classes,
 }
 
-/// Something that the author of an Ingress should know.
+/// Something that the author of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct News {
-    pub(super) ingress: NamespacedName,
+    pub(super) object: ObjectKey,
     pub(super) uid: Box<str>,
     pub(super) what: What,
 }
@@ -111,6 +113,7 @@ impl Board {
     pub fn new(publish_service: Option<&(String, String)>) -> Self {
         Self {
             cards: Mutex::default(),
+            maps: Mutex::default(),
             news: Mutex::default(),
             publish_service: publish_service.map(|(namespace, name)| NamespacedName::new(namespace, name)),
             published: watch::Sender::new(None),
@@ -131,6 +134,8 @@ impl Board {
                 (Kind::Service, shown) if self.publish_service.as_ref() == Some(&name) => {
                     self.published.send_replace(shown.map(|shown| shown.addresses));
                 }
+                (Kind::ConfigMap, Some(shown)) => drop(self.maps.lock().insert(name, shown.uid)),
+                (Kind::ConfigMap, None) => drop(self.maps.lock().remove(&name)),
                 (Kind::Ingress, None) => drop(cards.remove(&name)),
                 (Kind::Ingress, Some(Shown { uid, addresses, class })) => {
                     let card = cards.entry(name).or_default();
@@ -167,11 +172,20 @@ impl Board {
         self.changed.notify_one();
         let synced = (verdict == Verdict::Served && is_new).then_some(What::Synced);
         // What an Ingress of another controller says is none of our business.
-        let problems = problems.into_iter().filter(|_| verdict != Verdict::Foreign).map(What::Problem);
-        let news = synced.into_iter().chain(problems.take(MAX_PROBLEMS));
-        let news = news.map(|what| News { ingress: ingress.clone(), uid: uid.clone(), what });
+        let problems = problems.into_iter().filter(|_| verdict != Verdict::Foreign);
+        self.tell(&ingress.of_kind(Kind::Ingress), &uid, synced, problems);
+    }
+
+    /// There is something new to say about a ConfigMap.
+    pub(crate) fn warn(&self, map: &NamespacedName, problems: Vec<Problem>) {
+        let Some(uid) = self.maps.lock().get(map).cloned() else { return };
+        self.tell(&map.of_kind(Kind::ConfigMap), &uid, None, problems.into_iter());
+    }
+
+    fn tell(&self, object: &ObjectKey, uid: &str, first: Option<What>, problems: impl Iterator<Item = Problem>) {
+        let news = first.into_iter().chain(problems.take(MAX_PROBLEMS).map(What::Problem));
         let mut waiting = self.news.lock();
-        waiting.extend(news);
+        waiting.extend(news.map(|what| News { object: object.clone(), uid: uid.into(), what }));
         let excess = waiting.len().saturating_sub(MAX_NEWS);
         waiting.drain(..excess);
         drop(waiting);

@@ -1,4 +1,4 @@
-//! Events on Ingresses: what `kubectl describe ingress` shows, in the words of ingress-nginx where it has them.
+//! Events on Ingresses and ConfigMaps: what `kubectl describe` shows, in the words of ingress-nginx where it has them.
 //!
 //! The leader tells them, at a rate that no flood of changes exceeds. Repeated ones are counted in one object.
 
@@ -12,6 +12,7 @@ use kube::core::params::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use translate::Problem;
+use translate::resources::Kind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Board;
@@ -77,8 +78,8 @@ impl Recorder {
             let news = self.board.take_news()?;
             match tokio::time::timeout(TIMEOUT, self.tell(&news)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(ingress = %news.ingress, %error, "Event is not written"),
-                Err(_) => tracing::warn!(ingress = %news.ingress, "Event is not written in time"),
+                Ok(Err(error)) => tracing::warn!(object = %news.object, %error, "Event is not written"),
+                Err(_) => tracing::warn!(object = %news.object, "Event is not written in time"),
             }
         }
         None
@@ -86,9 +87,9 @@ impl Recorder {
 
     async fn tell(&mut self, news: &News) -> kube::Result<()> {
         let (kind, reason, message) = words(&news.what);
-        let namespace = news.ingress.namespace.to_string();
+        let namespace = news.object.namespace.to_string();
         let hash = xxh3_64(format!("{} {reason} {message}", news.uid).as_bytes());
-        let name = format!("{}.{hash:016x}", news.ingress.name);
+        let name = format!("{}.{hash:016x}", news.object.name);
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/events"));
         let now = now();
         let key = (namespace.clone(), name.clone());
@@ -105,12 +106,13 @@ impl Recorder {
                 Err(error) => return Err(error),
             }
         }
+        let api_version = if news.object.kind == Kind::Ingress { "networking.k8s.io/v1" } else { "v1" };
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
             "involvedObject": {
-                "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-                "namespace": namespace, "name": news.ingress.name, "uid": news.uid,
+                "apiVersion": api_version, "kind": news.object.kind.as_str(),
+                "namespace": namespace, "name": news.object.name, "uid": news.uid,
             },
             "type": kind, "reason": reason, "message": message, "count": 1,
             "firstTimestamp": seconds(&now), "lastTimestamp": seconds(&now),

@@ -1,18 +1,18 @@
 //! What `kubectl describe ingress` tells.
 
-use serde_json::Value;
-use tests::manifests::{ingress, service};
+use serde_json::{Value, json};
+use tests::manifests::{config_map, ingress, service};
 use tests::wait;
 
 use crate::{Own, of_class};
 
-/// The Event of an Ingress with a reason.
-async fn event(own: &Own, ingress: &str, reason: &str) -> Value {
+/// The Event of an object with a reason.
+async fn event(own: &Own, object: &str, reason: &str) -> Value {
     let find = async || {
         let events = own.cluster.list("Event", own.name).await;
-        events.into_iter().find(|event| event["involvedObject"]["name"] == ingress && event["reason"] == reason)
+        events.into_iter().find(|event| event["involvedObject"]["name"] == object && event["reason"] == reason)
     };
-    wait::until(&format!("an Event {reason} on Ingress {ingress}"), find).await
+    wait::until(&format!("an Event {reason} on {object}"), find).await
 }
 
 #[tokio::test]
@@ -64,6 +64,27 @@ async fn a_warning_names_the_annotation_the_secret_or_the_backend() {
     event(&own, "marker", "Sync").await;
     let events = own.cluster.list("Event", own.name).await;
     assert!(!events.iter().any(|event| event["involvedObject"]["name"] == "theirs"));
+}
+
+#[tokio::test]
+async fn a_key_of_a_configmap_that_cannot_be_read_is_told_to_its_author() {
+    let own = Own::new("configured").await;
+    own.apply(&config_map("settings", &[("use-gzip", "perhaps")])).await;
+    own.apply(&config_map("ports", &[("http", "configured/web:80")])).await;
+    let flags = ["--configmap=configured/settings", "--tcp-services-configmap=configured/ports"];
+    let gateway = own.start(&flags).await;
+    for (name, key) in [("settings", "use-gzip"), ("ports", "\"http\" is not a port")] {
+        let told = event(&own, name, "InvalidValue").await;
+        assert_eq!((&told["type"], &told["involvedObject"]["kind"]), (&"Warning".into(), &"ConfigMap".into()));
+        assert!(told["message"].as_str().unwrap().contains(key), "{told}");
+        let described = own.cluster.kubectl(&["--namespace=configured", "describe", "configmap", name]);
+        assert!(described.contains(told["message"].as_str().unwrap()), "{described}");
+    }
+    let unknown = json!({"data": {"use-gzip": "true", "no-such-key": "1"}});
+    own.cluster.patch("ConfigMap", own.name, "settings", &unknown).await;
+    let told = event(&own, "settings", "SettingUnknown").await;
+    assert!(told["message"].as_str().unwrap().contains("no-such-key"), "{told}");
+    assert!(gateway.exit_status().is_none());
 }
 
 /// N-06: a tenant who claims what another one has is told so, and the other one keeps it.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::certificate::Certificate;
 use tests::cluster::{ACCOUNT, collection};
 use tests::manifests::{config_map, ingress, service, tls};
-use tests::{Cluster, Gateway, wait};
+use tests::{Answer, Cluster, Gateway, wait};
 
 use crate::of_class;
 use crate::secrets::wait_for_name;
@@ -96,8 +96,13 @@ impl Installation {
             self.apply(&[route, tls(&["web.test"], "web")]).await;
             self.gateway.wait_for(&format!("http://{host}/"), |answer| answer.status == 200).await;
         }
-        let settings = json!({"data": {"add-headers": "default/more"}});
-        self.cluster.patch("ConfigMap", OWN, "penstock-controller", &settings).await;
+        // What has become wrong again, too.
+        for (gzip, tokens) in [("perhaps", "true"), ("true", "false"), ("perhaps", "true")] {
+            let settings = json!({"data": {"add-headers": "default/more", "use-gzip": gzip, "server-tokens": tokens}});
+            self.cluster.patch("ConfigMap", OWN, "penstock-controller", &settings).await;
+            let is_live = |answer: &Answer| answer.header("server").is_some() == (tokens == "true");
+            self.gateway.wait_for("http://other.test/", is_live).await;
+        }
     }
 
     async fn assert_every_right_is_used_and_nothing_is_refused(&self) {

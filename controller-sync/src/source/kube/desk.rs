@@ -44,7 +44,7 @@ pub(super) struct Outcome {
     pub(super) fetch: Vec<ObjectKey>,
     /// Watches that have to list again.
     pub(super) relist: BTreeSet<usize>,
-    /// Ingresses and Services, each with the addresses that it shows; `None` for one that is gone.
+    /// Ingresses, Services and ConfigMaps, each with what it shows; `None` for one that is gone.
     pub(super) shown: Vec<(ObjectKey, Option<Shown>)>,
 }
 
@@ -253,7 +253,7 @@ impl Desk {
         }
         match key.kind {
             Kind::Namespace => return self.deselect(&key.name),
-            Kind::Ingress | Kind::Service => self.outcome.shown.push((key.clone(), None)),
+            Kind::Ingress | Kind::Service | Kind::ConfigMap => self.outcome.shown.push((key.clone(), None)),
             _ => {}
         }
         self.waiting.remove(key);

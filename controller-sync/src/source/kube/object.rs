@@ -19,7 +19,7 @@ pub(super) struct Object {
     pub(super) change: Change,
     /// The Secrets and ConfigMaps that it names.
     pub(super) references: Vec<ObjectKey>,
-    /// What an Ingress shows of itself, and where a Service is reached.
+    /// What an Ingress shows of itself, where a Service is reached, and which ConfigMap it is.
     pub(super) shown: Option<Shown>,
 }
 
@@ -91,6 +91,7 @@ fn shown(object: &Value, kind: Kind, uid: &str, status: &Value) -> Option<Shown>
     let addresses = match kind {
         Kind::Ingress => Address::of_status(status),
         Kind::Service => Address::of_service(object.get("spec").unwrap_or(&Value::Null), status),
+        Kind::ConfigMap => Vec::new(),
         _ => return None,
     };
     Some(Shown { uid: uid.into(), addresses, class: Classes::of(object) })
