@@ -36,8 +36,8 @@ const GATE: [&str; 2] = ["gateway::gate::admit", "gateway::framing::Framer::admi
 pub(super) struct Drawn {
     /// The flame graph.
     pub(super) svg: Vec<u8>,
-    /// The CPU time of the strict gate as a share of all other CPU time, in percent.
-    pub(super) gate: f64,
+    /// The CPU time of the strict gate as a share of all other CPU time, in percent. `None` when no sample has it.
+    pub(super) gate: Option<f64>,
 }
 
 impl Bench<'_> {
@@ -73,15 +73,16 @@ fn draw(name: &str, samples: &Path) -> anyhow::Result<Drawn> {
     Ok(Drawn { svg: graph(name, &folded)?, gate: addition(&folded, &GATE) })
 }
 
-/// What functions add to the samples without them, in percent.
-fn addition(folded: &str, functions: &[&str]) -> f64 {
+/// What functions add to the samples without them, in percent. `None` when they are in no stack: that they cost nothing is
+/// less likely than that they are called something else by now, or that the program has no symbols.
+fn addition(folded: &str, functions: &[&str]) -> Option<f64> {
     let (mut with, mut without) = (0.0, 0.0);
     for (stack, count) in folded.lines().filter_map(|line| line.rsplit_once(' ')) {
         let count: f64 = count.parse().unwrap_or(0.0);
         let is_in = functions.iter().any(|function| stack.split(';').any(|frame| frame.contains(function)));
         *(if is_in { &mut with } else { &mut without }) += count;
     }
-    100.0 * with / without
+    (with > 0.0 && without > 0.0).then(|| 100.0 * with / without)
 }
 
 /// Draws stacks that have been counted, the outermost functions at the top.
@@ -128,7 +129,14 @@ mod tests {
     #[test]
     fn what_functions_add_is_told_by_the_stacks_that_they_are_in() {
         let folded = "p;read;gateway::framing::Framer::admit 2\np;gateway::gate::admit;normalize 1\np;write 100\n";
-        assert!((addition(folded, &GATE) - 3.0).abs() < 1e-9);
+        assert!((addition(folded, &GATE).unwrap() - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn functions_that_no_stack_has_are_not_measured() {
+        for folded in ["", "p;main;write 100\n", "p;[unknown];[unknown] 100\n"] {
+            assert_eq!(addition(folded, &GATE), None, "{folded}");
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             self.progress.set_message(format!("profile of {}", peer.name()));
             let drawn = self.draw(scenario, index);
             interrupt::sleep(Duration::ZERO)?;
-            let gate = drawn.as_ref().ok().map(|drawn| drawn.gate);
+            let gate = drawn.as_ref().ok().and_then(|drawn| drawn.gate);
             let kept = drawn.and_then(|drawn| self.write(&file, &drawn.svg));
             let file = kept.map(|()| file).map_err(|error| format!("{error:#}"));
             self.results.profiles.retain(|profile| profile.peer != peer);
