@@ -190,8 +190,7 @@ impl Datagrams {
 impl Known {
     /// Whether the endpoint still is one of those that the stream goes to.
     fn is_current(&mut self, stream: &CompiledStream) -> bool {
-        let backend = stream.pick(0).and_then(|target| target.backend.as_ref());
-        if !backend.is_some_and(|backend| Arc::ptr_eq(backend, &self.session.backend)) {
+        if !stream.leads_to(&self.session.backend) {
             return false;
         }
         let state = self.session.backend.state();
