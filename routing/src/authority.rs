@@ -16,6 +16,9 @@ use crate::slot::Slot;
 
 /// The largest PEM text that is looked at, in bytes: a Secret cannot hold more than 1 MiB.
 const MAX_PEM: usize = 1 << 20;
+/// The most certificates that can stand between a leaf and an authority: webpki follows no longer chain. With more of
+/// them at hand it would still try every order, of which there are too many where all have the same name.
+const MAX_BETWEEN: usize = 6;
 
 /// Why a text is no list of authorities.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,12 +94,12 @@ impl Authority {
         &self.certificates
     }
 
-    /// What is said of a chain, the leaf first, of which at most `depth` certificates may stand between the leaf and an
-    /// authority. `now` is the time since 1970.
+    /// What is said of a chain, the leaf first, of which at most `depth` certificates, and never more than six, may stand
+    /// between the leaf and an authority. `now` is the time since 1970.
     #[must_use]
     pub fn judge(&self, chain: &[CertificateDer<'_>], depth: u8, now: UnixTime) -> Judgement {
         let Some((leaf, rest)) = chain.split_first() else { return Judgement::Invalid(UNUSABLE) };
-        let rest = rest.get(..usize::from(depth)).unwrap_or(rest);
+        let rest = rest.get(..usize::from(depth).min(MAX_BETWEEN)).unwrap_or(rest);
         match self.clients.verify_client_cert(leaf, rest, now) {
             Ok(_) => Judgement::Verified,
             Err(rustls::Error::InvalidCertificate(error)) => judgement(&error),
@@ -247,6 +250,34 @@ mod tests {
         ] {
             assert_eq!(authority.judge(chain, depth, at(2025)), expected, "{} at {depth}", chain.len());
         }
+    }
+
+    #[test]
+    fn no_more_than_six_certificates_stand_in_between_at_any_depth() {
+        let root = ca("root", None);
+        let authority = Authority::from_pem(root.pem.as_bytes(), None).unwrap();
+        let mut above = vec![ca("1", Some(&root))];
+        for n_between in 1..=20 {
+            let lowest = above.first().unwrap();
+            let chain: Vec<_> =
+                [leaf(lowest, |_| {})].into_iter().chain(above.iter().map(|ca| ca.der.clone())).collect();
+            let expected = if n_between <= 6 { Judgement::Verified } else { Judgement::Unknown };
+            assert_eq!(authority.judge(&chain, u8::MAX, at(2025)), expected, "{n_between}");
+            let next = ca(&(n_between + 1).to_string(), above.first());
+            above.insert(0, next);
+        }
+    }
+
+    /// Sixty certificates that may all have issued each other can be put in more orders than anybody can try.
+    #[test]
+    fn a_chain_of_many_ways_is_given_up_before_they_are_tried() {
+        let authority = Authority::from_pem(ca("root", None).pem.as_bytes(), None).unwrap();
+        let same: Vec<_> = (0..60).map(|_| ca("same", None)).collect();
+        let chain: Vec<_> = [leaf(&same[0], |_| {})].into_iter().chain(same.iter().map(|ca| ca.der.clone())).collect();
+        assert_eq!(authority.judge(&chain, u8::MAX, at(2025)), Judgement::Unknown);
+        // With all of them webpki runs out of what it may spend, which takes it long.
+        let spent = authority.clients.verify_client_cert(&chain[0], &chain[1..], at(2025)).unwrap_err();
+        assert_ne!(spent, CertificateError::UnknownIssuer.into());
     }
 
     #[test]

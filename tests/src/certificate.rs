@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, GeneralSubtree, IsCa, Issuer, KeyPair, NameConstraints, date_time_ymd,
+};
 
 /// A certificate with its key, both as PEM.
 #[derive(Clone, Debug)]
@@ -41,6 +43,13 @@ impl Certificate {
         Self { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
+    /// The same with more certificates behind it.
+    #[must_use]
+    pub fn followed_by<'a>(mut self, authorities: impl IntoIterator<Item = &'a Authority>) -> Self {
+        self.certificate.extend(authorities.into_iter().map(|authority| authority.certificate.as_str()));
+        self
+    }
+
     /// A Secret of type kubernetes.io/tls that holds it.
     #[must_use]
     pub fn secret(&self, name: &str) -> String {
@@ -52,11 +61,29 @@ impl Authority {
     /// A new authority.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        Self::self_signed(authority(name))
+    }
+
+    /// A new authority whose certificates are good for names below these domains only.
+    #[must_use]
+    pub fn for_domains(name: &str, domains: &[String]) -> Self {
+        let permitted_subtrees = domains.iter().cloned().map(GeneralSubtree::DnsName).collect();
+        let mut parameters = authority(name);
+        parameters.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        Self::self_signed(parameters)
+    }
+
+    fn self_signed(parameters: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = parameters.self_signed(&key).unwrap();
+        Self { certificate: certificate.pem(), issuer: Issuer::new(parameters, key) }
+    }
+
+    /// An authority that this one vouches for.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        let (key, parameters) = (KeyPair::generate().unwrap(), authority(name));
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         Self { certificate: certificate.pem(), issuer: Issuer::new(parameters, key) }
     }
 
@@ -67,6 +94,13 @@ impl Authority {
         let certificate = parameters(names).signed_by(&key, &self.issuer).unwrap();
         Certificate { certificate: certificate.pem(), key: key.serialize_pem() }
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters
 }
 
 fn parameters(names: &[&str]) -> CertificateParams {

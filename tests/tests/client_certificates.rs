@@ -256,3 +256,84 @@ async fn another_authority_counts_at_once_on_connections_that_are_open() {
     wait::until("nobody is trusted", async || (with_new.get("a.test", "/", &[]).await.status == 503).then_some(()))
         .await;
 }
+
+/// robustness.md S-11: "client cert SAN `good.com\\0.evil`, 10k SANs, 20-deep chain: reject, bounded CPU".
+#[tokio::test]
+async fn certificates_that_are_made_to_deceive_or_to_be_costly_let_nobody_in_and_cost_little() {
+    let bounded = Authority::for_domains("bounded", &["good.com".to_owned()]);
+    // What is below no name is every name.
+    let domains: Vec<_> = (0..100).map(|number| format!("d{number}.test")).chain([String::new()]).collect();
+    let lengthy = Authority::for_domains("lengthy", &domains);
+    let deep = ("auth-tls-verify-depth", "255");
+    let site = Site::with(
+        &[
+            ("on.test", &[SECRET]),
+            ("deep.test", &[SECRET, deep]),
+            ("match.test", &[SECRET, ("auth-tls-match-cn", "CN=good.com$")]),
+            ("bounded.test", &[("auth-tls-secret", "bounded")]),
+            ("lengthy.test", &[("auth-tls-secret", "lengthy")]),
+        ],
+        &[
+            secret("bounded", &[("ca.crt", bounded.certificate.as_bytes())]),
+            secret("lengthy", &[("ca.crt", lengthy.certificate.as_bytes())]),
+        ]
+        .concat(),
+    )
+    .await;
+    let mut links = vec![site.ca.below("1")];
+    for number in 2..=20 {
+        links.insert(0, links[0].below(&number.to_string()));
+    }
+    let chain_of = |n: usize| {
+        let above = &links[links.len() - n..];
+        above[0].issue(&["alice"]).followed_by(above)
+    };
+    // Each of them may have issued every other one: there are more orders of them than anybody can try.
+    let same: Vec<_> = (0..150).map(|_| Authority::new("same")).collect();
+    let many_ways = same[0].issue(&["alice"]).followed_by(&same);
+    // Of three letters each: 10,000 of them fit into the 64 KiB that a handshake takes.
+    let letters = || (b'a'..=b'z').map(char::from);
+    let short =
+        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
+    let short: Vec<_> = short.take(10_000).collect();
+    let long: Vec<_> = short.iter().map(|name| format!("{name}.good.com")).collect();
+    let [short, long] = [&short, &long].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (good, evil) = (["good.com"], ["good.com\0.evil"]);
+    for (host, certificate, status, what) in [
+        ("on.test", chain_of(1), Some(200), "a chain of the usual depth"),
+        ("on.test", chain_of(20), Some(400), "20 deep"),
+        ("deep.test", chain_of(6), Some(200), "as deep as can be"),
+        ("deep.test", chain_of(20), Some(400), "20 deep where that is no matter"),
+        ("deep.test", many_ways, Some(400), "a chain of many ways"),
+        ("match.test", site.ca.issue(&good), Some(200), "the name that is demanded"),
+        ("match.test", site.ca.issue(&evil), Some(403), "a name with a zero in it"),
+        ("bounded.test", bounded.issue(&good), Some(200), "a name that the authority may vouch for"),
+        ("bounded.test", bounded.issue(&evil), Some(400), "a name with a zero after what it may vouch for"),
+        ("on.test", site.ca.issue(&short), Some(200), "10,000 names that nobody has to look at"),
+        ("bounded.test", bounded.issue(&long[..1000]), Some(200), "1000 names that are allowed"),
+        ("lengthy.test", lengthy.issue(&good), Some(200), "one name and a hundred that are allowed"),
+        ("lengthy.test", lengthy.issue(&short), Some(400), "10,000 names and a hundred that are allowed"),
+        ("on.test", site.ca.issue(&long), None, "10,000 names of the usual length"),
+    ] {
+        let cpu_seconds = async || {
+            let name = "nginx_ingress_controller_nginx_process_cpu_seconds_total";
+            site.gateway.metric(name, &[]).await
+        };
+        let before = cpu_seconds().await;
+        for _ in 0..5 {
+            // A handshake that is refused ends for the client at any point from here on.
+            let client =
+                Client::showing(site.gateway.addresses().https, Some(host), Some(&certificate), Version::HTTP_11);
+            let answer = match client.await {
+                Ok(mut client) => {
+                    let request = client.request("GET", host, "/x", &[], "");
+                    client.try_send(request).await.ok()
+                }
+                Err(_) => None,
+            };
+            assert_eq!(answer.map(|answer| answer.status.as_u16()), status, "{what}");
+        }
+        let spent = cpu_seconds().await - before;
+        assert!(spent < 0.25, "{what}: {spent} s of five connections");
+    }
+}

@@ -11,6 +11,7 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ("auth-response-headers", "headers that frame a message, such as Host and Content-Length, are refused"),
     ("auth-secret", "hashes other than bcrypt, apr1, MD5-crypt and SHA-1 let nobody in"),
     ("auth-tls-match-cn", "the expression is looked for where an attribute of the subject begins, and nowhere else"),
+    ("auth-tls-verify-depth", "no more than six certificates may stand in between"),
     ("auth-type", "digest closes the paths with 503"),
     ("auth-url", "$host and $http_host are the only variables that the host of the URL may have"),
     ("backend-protocol", "FCGI closes the paths with 503"),
