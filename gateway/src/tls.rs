@@ -28,11 +28,11 @@ use crate::tickets::{ListenerTickets, TicketKeys};
 pub(crate) const FAKE_CERTIFICATE_NAME: &str = "Penstock Fake Certificate";
 /// Sessions that can be resumed, over all hosts of a listener.
 const RESUMABLE_SESSIONS: usize = 20_480;
-/// The suites of TLS 1.3, of which none is weak.
+/// The suites of TLS 1.3, of which none is weak, in OpenSSL's order.
 const TLS13_SUITES: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS13_AES_256_GCM_SHA384,
-    cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
 ];
 
 /// Terminates TLS on one listener. Certificates come from the snapshot of the moment; sessions can be resumed across
@@ -183,6 +183,8 @@ impl Configs {
 
 impl Pair {
     fn of(mut config: ServerConfig) -> Self {
+        // The order of `ssl-ciphers` counts, as with nginx's `ssl_prefer_server_ciphers`, which ingress-nginx sets.
+        config.ignore_client_order = true;
         let mut without_http2 = config.clone();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         without_http2.alpn_protocols = vec![b"http/1.1".to_vec()];

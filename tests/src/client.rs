@@ -334,8 +334,17 @@ pub fn insecure_config() -> (ClientConfig, Arc<ShownCertificate>) {
 /// The same for a client of some versions of TLS only.
 #[must_use]
 pub fn insecure_config_of(versions: &[&'static SupportedProtocolVersion]) -> (ClientConfig, Arc<ShownCertificate>) {
+    insecure_config_by(rustls::crypto::ring::default_provider(), versions)
+}
+
+/// The same for a client whose cryptography has this to offer.
+#[must_use]
+pub fn insecure_config_by(
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (ClientConfig, Arc<ShownCertificate>) {
     let shown = Arc::new(ShownCertificate(Mutex::new(None)));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider);
     let verifier = Arc::new(Credulous { provider: Arc::clone(&provider), shown: Arc::clone(&shown) });
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)

@@ -5,10 +5,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::{self, cipher_suite};
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, SupportedProtocolVersion};
+use rustls::{CipherSuite, ClientConfig, SupportedProtocolVersion};
 use tests::certificate::Certificate;
-use tests::client::insecure_config_of;
+use tests::client::{insecure_config_by, insecure_config_of};
 use tests::manifests::{SETTINGS, ingress, service, settings, tls};
 use tests::{Gateway, Manifests, Upstream, wait};
 use tokio::net::TcpStream;
@@ -47,8 +49,12 @@ async fn handshake(
     name: &str,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Option<CipherSuite> {
+    negotiate(address, name, insecure_config_of(versions).0).await
+}
+
+async fn negotiate(address: SocketAddr, name: &str, config: ClientConfig) -> Option<CipherSuite> {
     let stream = TcpStream::connect(address).await.unwrap();
-    let connector = TlsConnector::from(Arc::new(insecure_config_of(versions).0));
+    let connector = TlsConnector::from(Arc::new(config));
     let stream = connector.connect(name.to_owned().try_into().unwrap(), stream).await.ok()?;
     Some(stream.get_ref().1.negotiated_cipher_suite()?.suite())
 }
@@ -115,6 +121,35 @@ async fn ssl_ciphers_choose_among_the_suites_of_tls_1_2_live() {
     site.manifests.write("settings.yaml", &settings(&[("ssl-ciphers", "ECDHE-RSA-AES256-GCM-SHA384")]));
     wait::until("the suite is gone", async || site.handshake("a.test", &[&TLS12]).await.is_none().then_some(())).await;
     site.gateway.wait_for_log(&["DHE-RSA-AES128-GCM-SHA256 is not known here"]).await;
+}
+
+/// nginx `ssl_prefer_server_ciphers on`, which ingress-nginx always sets: the order of `ssl-ciphers`, and for TLS 1.3
+/// that of OpenSSL, whatever the client prefers.
+#[tokio::test]
+async fn the_suite_is_the_first_one_of_the_gateway_that_the_client_has() {
+    let aes128 = (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "ECDHE-ECDSA-AES128-GCM-SHA256");
+    let aes256 = (cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, "ECDHE-ECDSA-AES256-GCM-SHA384");
+    let chacha = (cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, "ECDHE-ECDSA-CHACHA20-POLY1305");
+    let of_tls13 = [
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+    ];
+    for order in [[aes128, aes256, chacha], [chacha, aes128, aes256]] {
+        let names = order.map(|(_, name)| name).join(":");
+        let site = Site::with(&[("ssl-ciphers", &names)]).await;
+        for (version, suites) in [(&TLS12, order.map(|(suite, _)| suite)), (&TLS13, of_tls13)] {
+            for n_offered in 1..=suites.len() {
+                // The client has the last ones, and prefers the very last.
+                let offered: Vec<_> = suites.iter().rev().take(n_offered).copied().collect();
+                let first = offered.last().unwrap().suite();
+                let provider = CryptoProvider { cipher_suites: offered, ..ring::default_provider() };
+                let config = insecure_config_by(provider, &[version]).0;
+                let got = negotiate(site.gateway.addresses().https, "a.test", config).await;
+                assert_eq!(got, Some(first), "{names}: {n_offered} offered");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ pub const SETTING_KEYS: &[SettingKey] = &[
     live("service-upstream", Request, |v, s| boolean(v).map(|v| s.ingress.service_upstream = v)),
     live("skip-access-log-urls", Request, |v, s| patterns(v).map(|v| s.runtime.skip_access_log = v)),
     ignored("ssl-buffer-size", "records are as large as what there is to write"),
-    live("ssl-ciphers", Connection, ciphers).note("The suites of TLS 1.2 with ECDHE and AES-GCM or ChaCha20; other names are left out with a warning. Those of TLS 1.3 are always on."),
+    live("ssl-ciphers", Connection, ciphers).note("The suites of TLS 1.2 with ECDHE and AES-GCM or ChaCha20, in this order of preference; other names are left out with a warning. Those of TLS 1.3 are always on."),
     ignored("ssl-dh-param", "there are no cipher suites with DHE"),
     ignored("ssl-early-data", "early data can be replayed, and is never accepted"),
     ignored("ssl-ecdh-curve", "TLS is not done by OpenSSL: curves are chosen by the TLS library"),

@@ -127,7 +127,7 @@ pub const ANNOTATIONS: &[AnnotationRow] = &[
     // Client TLS.
     row("ssl-passthrough", Denies(When::True, "TLS is not passed through yet")),
     row("ssl-ciphers", Warns("has no effect yet")),
-    row("ssl-prefer-server-ciphers", Warns("has no effect yet")),
+    row("ssl-prefer-server-ciphers", Warns("has no effect: the order of the gateway always counts")),
     row("auth-tls-secret", Done(|v, a| store(&mut a.client_tls.secret, value::object_name(v).map(Some)))),
     row("auth-tls-verify-client", Done(|v, a| store(&mut a.client_tls.demand, client_tls::demand(v).map(Some)))),
     row("auth-tls-verify-depth", Done(|v, a| store(&mut a.client_tls.depth, client_tls::depth(v).map(Some)))),
