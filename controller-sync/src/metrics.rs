@@ -15,6 +15,7 @@ pub struct SyncMetrics {
     stale_objects: IntGauge,
     config_hash: Gauge,
     reloads: IntCounter,
+    errors: IntCounter,
     last_successful: IntGauge,
     last_successful_at: Gauge,
 }
@@ -65,6 +66,10 @@ impl SyncMetrics {
                 "nginx_ingress_controller_success",
                 "Configurations that were made live",
             ))?,
+            errors: IntCounter::new(
+                "nginx_ingress_controller_errors",
+                "Changes after which the newest version of some object was not live",
+            )?,
             last_successful: IntGauge::new(
                 "nginx_ingress_controller_config_last_reload_successful",
                 "Whether the newest version of every object is live",
@@ -81,6 +86,7 @@ impl SyncMetrics {
             stale_objects,
             config_hash,
             reloads,
+            errors,
             last_successful,
             last_successful_at,
         } = &metrics;
@@ -90,6 +96,7 @@ impl SyncMetrics {
         registry.register(Box::new(stale_objects.clone()))?;
         registry.register(Box::new(config_hash.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(last_successful.clone()))?;
         registry.register(Box::new(last_successful_at.clone()))?;
         Ok(metrics)
@@ -110,8 +117,11 @@ impl SyncMetrics {
     /// Objects that are refused, those of them that work in an older version, and what cannot be read at all.
     pub(crate) fn on_refused(&self, refused: usize, stale: usize, faults: Faults) {
         let Faults { n_files, n_objects } = faults;
+        let is_successful = refused == 0 && n_files == 0;
+        self.errors.inc_by(u64::from(!is_successful));
+        self.last_successful.set(i64::from(is_successful));
         self.rejected_objects.set(i64::try_from(refused + n_objects).unwrap_or(i64::MAX));
+        // Last of all: who waits for this number finds the others as they are.
         self.stale_objects.set(i64::try_from(stale + n_objects).unwrap_or(i64::MAX));
-        self.last_successful.set(i64::from(refused == 0 && n_files == 0));
     }
 }

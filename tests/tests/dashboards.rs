@@ -271,7 +271,8 @@ impl Scene {
         self.n_rounds += 1;
         let (first, second) = (self.first.addresses(), self.second.addresses());
         let host = format!("host-{}.test", self.n_rounds);
-        self.of_first.write("round.yaml", &ingress("round", &host, &[], &[("/", "web")]));
+        let round = ingress("round", &host, &[], &[("/", "web"), ("/lost", "lost"), ("/empty", "empty")]);
+        self.of_first.write("round.yaml", &round);
         let mut client = Client::http1(first.http).await;
         for _ in 0..8 {
             for target in ["/", "/api", "/?status=404", "/?status=503"] {

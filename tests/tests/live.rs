@@ -385,9 +385,12 @@ async fn what_is_wrong_keeps_its_last_good_version_and_is_reported() {
     let line_of = |text: &str, word: &str| text.lines().position(|line| line.contains(word)).unwrap() + 1;
     let cases = [(broken.clone(), None), (refused.clone(), Some(line_of(&refused, "perhaps")))];
     for (number, (text, line)) in cases.iter().enumerate() {
+        let errors = gateway.metric("nginx_ingress_controller_errors", &[]).await;
+        assert_eq!(errors == 0.0, number == 0, "{errors}");
         manifests.write("mine.yaml", text);
         wait::until("the object is stale", async || (stale().await == 1.0).then_some(())).await;
         assert_eq!(gateway.metric("nginx_ingress_controller_config_last_reload_successful", &[]).await, 0.0);
+        assert!(gateway.metric("nginx_ingress_controller_errors", &[]).await > errors);
         let place = line.map_or(format!("{file}:"), |line| format!("{file}:{line}"));
         let logged = gateway.wait_for_log(&["ERROR", &place, "reason"]).await;
         assert!(logged.contains(&place), "{logged}");

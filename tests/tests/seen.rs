@@ -242,6 +242,7 @@ async fn certificates_and_configuration_are_seen() {
         "nginx_ingress_controller_config_last_reload_successful",
         "nginx_ingress_controller_config_last_reload_successful_timestamp_seconds",
         "nginx_ingress_controller_success",
+        "nginx_ingress_controller_errors",
         "penstock_snapshot_generation",
         "penstock_recompiled_hosts_total",
         "penstock_stale_objects",
@@ -253,6 +254,39 @@ async fn certificates_and_configuration_are_seen() {
         assert_eq!(label_names(samples[0]), expected_names(&[]), "{name}");
     }
     assert_eq!(scrape.find("penstock_propagation_seconds_count", &[]).len(), 1);
+}
+
+/// ingress-nginx: "1 indicates orphaned ingress", `type` is `no-service` or `no-endpoint`.
+#[tokio::test]
+async fn an_ingress_that_leads_nowhere_is_seen_for_as_long_as_it_does() {
+    let upstream = Upstream::echo("a").await;
+    let objects = [
+        service("a", &[upstream.address()]),
+        service("empty", &[]),
+        ingress("good", "good.test", &[], &[("/", "a")]),
+        ingress("empty", "empty.test", &[], &[("/", "empty")]),
+        ingress("half", "half.test", &[], &[("/", "a"), ("/lost", "lost"), ("/empty", "empty")]),
+    ];
+    let manifests = Manifests::of(&objects.concat());
+    let gateway = Gateway::start(&manifests, &[]).await;
+    let orphans = async || {
+        let scrape = scrape(&gateway).await;
+        let samples = scrape.find("nginx_ingress_controller_orphan_ingress", &[]);
+        let mut orphans = Vec::new();
+        for sample in samples {
+            assert_eq!(label_names(sample), expected_names(&["namespace", "ingress", "type"]));
+            assert_eq!((sample.value, &*sample.labels["namespace"]), (1.0, "default"));
+            orphans.push(format!("{} {}", sample.labels["ingress"], sample.labels["type"]));
+        }
+        orphans.sort();
+        orphans
+    };
+    assert_eq!(orphans().await, ["empty no-endpoint", "half no-endpoint", "half no-service"]);
+    manifests.write("lost.yaml", &service("lost", &[upstream.address()]));
+    let is_found = async || (orphans().await == ["empty no-endpoint", "half no-endpoint"]).then_some(());
+    wait::until("the Service is there", is_found).await;
+    manifests.remove("lost.yaml");
+    wait::until("the Service is gone", async || (orphans().await.len() == 3).then_some(())).await;
 }
 
 /// Requests on one connection, and the statuses of their answers, of which none has a body longer than its head says.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{self, MetricType};
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
-use routing::LiveRouting;
 use routing::model::{ListenerKey, Transport};
+use routing::{LiveRouting, Missing, Snapshot};
 
 use super::access_log::AccessLog;
 use super::family::{family, pairs, sample, single};
@@ -260,7 +260,8 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> prometh
     Ok(counters)
 }
 
-/// Shows what the snapshot of the moment says: its number, its certificates, and what the access log lost.
+/// Shows what the snapshot of the moment says: its number, its certificates, the Ingresses that lead nowhere, and what
+/// the access log lost.
 struct LiveCollector {
     live: Arc<LiveRouting>,
     access_log: Option<Arc<AccessLog>>,
@@ -275,7 +276,7 @@ impl Collector for LiveCollector {
         vec![&self.desc]
     }
 
-    fn collect(&self) -> Vec<proto::MetricFamily> {
+    fn collect(&self) -> Vec<MetricFamily> {
         let snapshot = self.live.pin();
         let generation = snapshot.generation() as f64;
         let dropped = self.access_log.as_ref().map_or(0, |log| log.n_dropped()) as f64;
@@ -308,7 +309,27 @@ impl Collector for LiveCollector {
             ];
             info.mut_metric().push(sample(pairs(&[&common[..], &details[..]].concat()), MetricType::GAUGE, 1.0));
         }
-        families.extend([expiry, info].into_iter().filter(|family| !family.get_metric().is_empty()));
+        let orphans = orphans(&snapshot);
+        families.extend([expiry, info, orphans].into_iter().filter(|family| !family.get_metric().is_empty()));
         families
     }
+}
+
+/// A series for each Ingress and what it lacks, as long as it does: with ten thousand that lack nothing, zeros would be
+/// most of what there is to read.
+fn orphans(snapshot: &Snapshot) -> MetricFamily {
+    let mut family = family(
+        "nginx_ingress_controller_orphan_ingress",
+        "Ingresses that lead to a Service which is not there or has no endpoint",
+        MetricType::GAUGE,
+    );
+    for (namespace, ingress, missing) in snapshot.orphans() {
+        let missing = match missing {
+            Missing::Service => "no-service",
+            Missing::Endpoint => "no-endpoint",
+        };
+        let labels = [("namespace", namespace), ("ingress", ingress), ("type", missing)];
+        family.mut_metric().push(sample(pairs(&labels), MetricType::GAUGE, 1.0));
+    }
+    family
 }
