@@ -53,9 +53,13 @@ fn assert_confined(pod: &Value) {
 #[tokio::test]
 async fn a_pod_is_confined_and_answers_on_its_ports_alone() {
     let webhook = "controller.admissionWebhooks.enabled=true,controller.admissionWebhooks.failurePolicy=Ignore";
-    let release = Release::install("scanned", &[], &[webhook]);
-    let [pod] = &pods(&release.namespace, "controller")[..] else { panic!("there is one pod") };
-    assert_confined(pod);
+    let release = Release::install("scanned", &[], &[webhook, "controller.kind=Both"]);
+    let pods = pods(&release.namespace, "controller");
+    let owners: BTreeSet<&str> =
+        pods.iter().map(|pod| pod["metadata"]["ownerReferences"][0]["kind"].as_str().unwrap()).collect();
+    assert_eq!((owners, pods.len()), (["DaemonSet", "ReplicaSet"].into(), 2));
+    pods.iter().for_each(assert_confined);
+    let pod = &pods[0];
     let address: IpAddr = pod["status"]["podIP"].as_str().unwrap().parse().unwrap();
     assert_eq!(open_ports(address).await, [80, 443, 8443, 10254].into());
     for target in ["/snapshot", "/explain", "/nginx_status", "/debug/pprof/", "/configuration/backends"] {
