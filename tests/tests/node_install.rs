@@ -93,8 +93,9 @@ async fn a_deployment_within_the_restricted_profile_serves_and_judges_through_an
     release.uninstall().await;
 }
 
-#[tokio::test]
-async fn a_daemon_set_serves_on_the_ports_of_its_node_and_shows_its_address() {
+// While kubectl waits, its client takes leave of the gateway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_daemon_set_serves_on_the_ports_of_its_node_and_shows_its_address_while_it_is_there() {
     let _node = NODE_IS_MINE.lock().await;
     let values = [
         "controller.kind=DaemonSet",
@@ -108,11 +109,17 @@ async fn a_daemon_set_serves_on_the_ports_of_its_node_and_shows_its_address() {
     until_served(SocketAddr::new(NODE, 80), &backend).await;
     let mut client = Client::https2(SocketAddr::new(NODE, 443), Some("any.test")).await;
     assert_eq!(client.get(&format!("{}.test", backend.name()), "/", &[]).await.upstream(), backend.name());
-    wait::until("the address of the node is the status", async || {
+    let shown = || {
         let path = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
-        (backend.kubectl(&["get", "ingress", "echo", path]) == NODE.to_string()).then_some(())
-    })
-    .await;
+        backend.kubectl(&["get", "ingress", "echo", path])
+    };
+    let is_shown = async || (shown() == NODE.to_string()).then_some(());
+    wait::until("the address of the node is the status", is_shown).await;
+    // As deploy/README.md has it: whoever uninstalls at once takes the rights away before the pods have gone.
+    let pods = "--selector=app.kubernetes.io/component=controller";
+    let delete = ["delete", "deployment,daemonset", pods, "--cascade=foreground", "--timeout=60s"];
+    release.namespace.kubectl(&delete);
+    assert_eq!(shown(), "");
     release.uninstall().await;
 }
 

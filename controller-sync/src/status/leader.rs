@@ -115,7 +115,7 @@ impl Election {
                 // Replicas that were started together must not ask together.
                 () = tokio::time::sleep(interval.mul_f64(0.9 + fastrand::f64() / 5.0)) => {}
                 answer = &mut leave => {
-                    let is_last = is_leader && self.release(&client, &candidate).await.unwrap_or_default();
+                    let is_last = is_leader && self.hand_back(&client, &candidate).await;
                     if let Ok(answer) = answer {
                         let _ = answer.send(is_last);
                     }
@@ -148,6 +148,14 @@ impl Election {
         let written = self.write(client, current.is_some(), &seen.version, &spec).await?;
         candidate.renew(read(&written), asked);
         Ok(())
+    }
+
+    /// Gives the lease back, if the API server lets it. Whether nobody has taken it since.
+    async fn hand_back(&self, client: &Client, candidate: &Candidate) -> bool {
+        self.release(client, candidate).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, lease = self.name, "the Lease is not given back: this replica clears no status");
+            false
+        })
     }
 
     /// Gives the lease back. Whether nobody has taken it after a moment in which everybody who waits has asked.
