@@ -28,7 +28,7 @@ pub(crate) struct Context {
     /// The `X-Request-ID`; `None` when the settings want none and the client sent none.
     pub request_id: Option<HeaderValue>,
     /// The target as it was received, where normalisation changed it.
-    pub received_target: Option<Box<[u8]>>,
+    pub received_target: Option<Arc<str>>,
     /// The path that its rule was found by, to be compared with the one that is forwarded.
     #[cfg(debug_assertions)]
     pub matched_path: Box<str>,
@@ -140,6 +140,7 @@ impl Context {
             authority: gate::authority(request),
             path: request.uri.path(),
             query: request.uri.query().unwrap_or_default(),
+            received: None,
             headers: &request.headers,
             entropy: fastrand::u32(..),
         };

@@ -113,7 +113,7 @@ fn request(received: &RequestHeader, context: &Context, status: u16) -> pingora:
     let request_id = context.request_id.as_ref();
     filter::set_forwarded_headers(&mut request, connection, *client, request_id, snapshot.settings())?;
     filter::tell_error(rule, status, received.headers.get(header::ACCEPT), request_id, &mut request)?;
-    let target = context.received_target.as_deref().unwrap_or(received.raw_path());
+    let target = context.received_target.as_deref().map_or(received.raw_path(), str::as_bytes);
     match HeaderValue::from_bytes(target) {
         Ok(target) => request.insert_header("X-Original-URI", target)?,
         Err(_) => drop(request.remove_header("X-Original-URI")),

@@ -1,5 +1,7 @@
 //! The strict request gate: what is ambiguous is refused before anything looks at it, and what passes has one meaning.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use routing::{Settings, normalize_path};
@@ -16,7 +18,7 @@ const FOREIGN_NOMINATIONS: &[&[u8]] = &[b"host", b"x-forwarded-for", b"x-forward
 /// dropped. What is matched later is what is forwarded. Returns the target as it was received, where it is another now.
 // Profiles tell by its name what the gate costs.
 #[inline(never)]
-pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<Option<Box<[u8]>>, Failure> {
+pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<Option<Arc<str>>, Failure> {
     head::check(request, &settings.head)?;
     if request.method == Method::TRACE || request.method == Method::CONNECT {
         return Err(Failure::MethodNotAllowed);
@@ -89,7 +91,7 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
 }
 
 /// Puts the normalised path in place of the received one, and returns that where they differ.
-fn normalize_target(request: &mut RequestHeader) -> Result<Option<Box<[u8]>>, Failure> {
+fn normalize_target(request: &mut RequestHeader) -> Result<Option<Arc<str>>, Failure> {
     if request.method == Method::OPTIONS && request.raw_path() == b"*" {
         return Ok(None);
     }
@@ -108,7 +110,7 @@ fn normalize_target(request: &mut RequestHeader) -> Result<Option<Box<[u8]>>, Fa
         target.push('?');
         target.push_str(query);
     }
-    let received = request.raw_path().into();
+    let received = str::from_utf8(request.raw_path()).map_err(|_| Failure::RequestMalformed)?.into();
     request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)?;
     Ok(Some(received))
 }
@@ -215,7 +217,7 @@ mod tests {
         ] {
             let method = if target == "*" { "OPTIONS" } else { "GET" };
             let mut request = request(method, target, &[("Host", "a")]);
-            let received = (target != forwarded).then(|| target.as_bytes().into());
+            let received = (target != forwarded).then(|| target.into());
             assert_eq!(admit(&mut request, &Settings::default()), Ok(received), "{target}");
             assert_eq!(request.raw_path(), forwarded.as_bytes(), "{target}");
         }

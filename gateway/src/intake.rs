@@ -7,7 +7,9 @@ use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use routing::{Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, Scheme, Settings, Snapshot, decide};
+use routing::{
+    Answer, Backend, CompiledRule, Decision, LiveRouting, Redirection, Scheme, Settings, Snapshot, decide, origin_form,
+};
 
 use crate::answer::Reply;
 use crate::connection::ConnectionInfo;
@@ -70,7 +72,10 @@ impl Intake {
         connection: &ConnectionInfo,
         context: &mut Context,
     ) -> Option<Reply> {
-        let (view, connection_view) = context.views(request, connection);
+        // The view of it lasts while the context is written.
+        let received = context.received_target.clone();
+        let (mut view, connection_view) = context.views(request, connection);
+        view.received = received.as_deref().map(origin_form);
         #[cfg(debug_assertions)]
         {
             context.matched_path = view.path.into();

@@ -110,6 +110,7 @@ impl Question {
             authority: gate::authority(&request),
             path: request.uri.path(),
             query: request.uri.query().unwrap_or_default(),
+            received: None,
             headers: &request.headers,
             entropy: 0,
         };

@@ -19,7 +19,7 @@ pub(crate) fn record(session: &Session, context: &Context, access_log: Option<&A
         (None, None) => 0,
     };
     let request = session.req_header();
-    let target = context.received_target.as_deref().unwrap_or(request.raw_path());
+    let target = context.received_target.as_deref().map_or(request.raw_path(), str::as_bytes);
     let line_bytes = request.method.as_str().len() + target.len() + " HTTP/1.1\r\n".len() + 1;
     let request_bytes = line_bytes + head_bytes(&request.headers) + session.body_bytes_read();
     let body_bytes_sent = session.body_bytes_sent();

@@ -146,6 +146,7 @@ fn lookup(criterion: &mut Criterion) {
                             authority,
                             path,
                             query: "",
+                            received: None,
                             headers: &headers,
                             entropy: 7,
                         };

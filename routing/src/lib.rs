@@ -56,7 +56,7 @@ pub use model::{Delta, Model};
 pub use networks::{Networks, is_never_a_backend};
 pub use orphan::Missing;
 pub use path::{PathError, PathMatch, PathPrefix, normalize_path};
-pub use request::{ConnectionView, RequestView, Scheme};
+pub use request::{ConnectionView, RequestView, Scheme, origin_form};
 pub use rewrite::RewrittenRequest;
 pub use ring::HashRing;
 pub use session::SessionCookie;

@@ -28,6 +28,9 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     /// What follows the `?`, as received; empty when there is none.
     pub query: &'a str,
+    /// The target as received, in origin form; `None` where it is the path and the query. Nothing is decided by it but
+    /// which endpoint a key leads to.
+    pub received: Option<&'a str>,
     /// The header fields.
     pub headers: &'a HeaderMap,
     /// A random number, for the choice between weighted backends: randomness is an argument here.
@@ -54,6 +57,40 @@ impl Scheme {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+        }
+    }
+}
+
+/// A target without the scheme and the authority that its absolute form begins with (RFC 9112 section 3.2.2): nginx's
+/// `$request_uri`.
+#[must_use]
+pub fn origin_form(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.find(['/', '?']).and_then(|start| rest.get(start..)).unwrap_or("/")
+        }
+        _ => target,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As nginx 1.22 has them.
+    #[test]
+    fn the_origin_form_begins_behind_the_authority() {
+        for (target, expected) in [
+            ("/a/../b", "/a/../b"),
+            ("//x", "//x"),
+            ("/x?to=http://h/y", "/x?to=http://h/y"),
+            ("*", "*"),
+            ("http://h/b?x", "/b?x"),
+            ("http://h", "/"),
+            ("http://h?x", "?x"),
+            ("HTTP://u.test:80/a//b", "/a//b"),
+        ] {
+            assert_eq!(origin_form(target), expected, "{target}");
         }
     }
 }

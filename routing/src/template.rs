@@ -265,7 +265,7 @@ impl Variable {
             Self::RemoteAddress => connection.client.to_string().into(),
             Self::RemoteUser => remote_user(request.headers).unwrap_or_default().into(),
             Self::RequestMethod => request.method.as_str().into(),
-            // The normalised path: what was matched is what the client is sent to.
+            // The normalised path: what was matched is what the client is sent to, and what others are asked about.
             Self::RequestUri if request.query.is_empty() => request.path.into(),
             Self::RequestUri => format!("{}?{}", request.path, request.query).into(),
             Self::Scheme => connection.scheme.as_str().into(),
@@ -294,6 +294,7 @@ impl Variable {
                 // A sum takes every byte, so writing cannot fail.
                 let _ = fmt::Write::write_fmt(&mut Summed(hasher), format_args!("{address}"));
             }
+            (Self::RequestUri, _) if let Some(received) = request.received => hasher.update(received.as_bytes()),
             (Self::RequestUri, _) => {
                 hasher.update(request.path.as_bytes());
                 if !request.query.is_empty() {
@@ -376,6 +377,7 @@ mod tests {
             authority: "Example.com:8080",
             path: "/foo/bar",
             query: "a=1&b=2",
+            received: None,
             headers: &headers,
             entropy: 0,
         };
@@ -433,5 +435,16 @@ mod tests {
             let sum = with_values(None, |values| HashKey::parse(key).unwrap().sum(values));
             assert_eq!(sum, crc32fast::hash(text.as_bytes()), "{key}");
         }
+    }
+    #[test]
+    fn a_key_is_of_what_the_client_sent_and_a_text_is_not() {
+        with_values(None, |values| {
+            let request = RequestView { received: Some("/x/../foo/%62ar?a=1&b=2"), ..*values.request };
+            let values = Values { request: &request, ..*values };
+            let sum = |text: &str| crc32fast::hash(text.as_bytes());
+            assert_eq!(HashKey::parse("$request_uri").unwrap().sum(&values), sum("/x/../foo/%62ar?a=1&b=2"));
+            assert_eq!(HashKey::parse("$uri").unwrap().sum(&values), sum("/foo/bar"));
+            assert_eq!(Template::parse("$request_uri").unwrap().render(&values), "/foo/bar?a=1&b=2");
+        });
     }
 }

@@ -48,8 +48,15 @@ fn a_decision_allocates_nothing() {
     let snapshot = live.pin();
     let headers = HeaderMap::new();
     let ask = |authority: &str, path: &str| {
-        let request =
-            RequestView { method: &Method::GET, authority, path, query: "q=1", headers: &headers, entropy: 7 };
+        let request = RequestView {
+            method: &Method::GET,
+            authority,
+            path,
+            query: "q=1",
+            received: None,
+            headers: &headers,
+            entropy: 7,
+        };
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let connection = ConnectionView { listener: &listener, scheme: Scheme::Http, client, server_name: None };
         matches!(decide(&snapshot, &request, &connection), Decision::Proxy(_))

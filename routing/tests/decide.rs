@@ -74,7 +74,8 @@ enum Outcome {
 fn ask(snapshot: &Snapshot, scheme: Scheme, authority: &str, target: &str) -> Outcome {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers = HeaderMap::new();
-    let request = RequestView { method: &Method::GET, authority, path, query, headers: &headers, entropy: 0 };
+    let request =
+        RequestView { method: &Method::GET, authority, path, query, received: None, headers: &headers, entropy: 0 };
     let listener = listener();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let connection = ConnectionView { listener: &listener, scheme, client, server_name: None };
@@ -239,8 +240,15 @@ fn a_redirect_never_carries_a_control_character() {
     let snapshot = snapshot(vec![("", None, vec![route(prefix("/"), vec![filter])])]);
     let mut headers = HeaderMap::new();
     headers.insert("x", http::HeaderValue::from_bytes(b"a\tb").unwrap());
-    let request =
-        RequestView { method: &Method::GET, authority: "h", path: "/", query: "", headers: &headers, entropy: 0 };
+    let request = RequestView {
+        method: &Method::GET,
+        authority: "h",
+        path: "/",
+        query: "",
+        received: None,
+        headers: &headers,
+        entropy: 0,
+    };
     let listener = listener();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let connection = ConnectionView { listener: &listener, scheme: PLAIN, client, server_name: None };
@@ -296,6 +304,7 @@ fn endpoints_change_beside_the_snapshot_and_keep_their_identity() {
                 authority: "h",
                 path: "/",
                 query: "",
+                received: None,
                 headers: &HeaderMap::new(),
                 entropy: 0,
             },

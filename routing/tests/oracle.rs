@@ -247,6 +247,7 @@ fn with_views<R>(question: &Question, ask: impl FnOnce(&RequestView<'_>, &Connec
         authority: question.authority,
         path: &question.path,
         query: &query,
+        received: None,
         headers: &headers,
         entropy: 0,
     };

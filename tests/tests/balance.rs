@@ -95,6 +95,17 @@ async fn a_key_always_goes_to_the_same_endpoint() {
     assert_eq!(n_used.len(), 3, "40 keys on 3 endpoints");
 }
 
+/// nginx `$request_uri`: "full original request URI"; `$uri`: "current URI in request, normalized".
+#[tokio::test]
+async fn a_key_of_the_request_uri_is_of_what_the_client_sent() {
+    let upstreams = echoes(3).await;
+    for (key, is_one) in [("$request_uri", false), ("$uri", true)] {
+        let (gateway, _manifests) = gateway(&[("upstream-hash-by", key)], &upstreams).await;
+        let shares = shares(&gateway, (0..40).map(|number| format!("/{number}/../item"))).await;
+        assert_eq!(shares.len() == 1, is_one, "{key}: {shares:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_with_a_subset_goes_to_so_many_endpoints() {
     let upstreams = echoes(5).await;

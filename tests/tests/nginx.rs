@@ -12,7 +12,7 @@ use tests::certificate::secret;
 use tests::manifests::{SETTINGS, ingress, service, settings};
 use tests::nginx::Nginx;
 use tests::upstream::{full, refusing_address, tell};
-use tests::{Answer, Client, Gateway, Manifests, Upstream};
+use tests::{Answer, Client, Gateway, Manifests, Upstream, raw, wait};
 use tokio::sync::Semaphore;
 
 /// What a request is, beside its host.
@@ -287,6 +287,41 @@ async fn an_annotation_does_what_its_directive_does_in_nginx() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// nginx `$request_uri` and `$request` in a log line: what the client sent.
+#[tokio::test]
+async fn a_log_line_has_the_target_that_nginx_has() {
+    let variables = "$request_uri|$request";
+    let servers = format!("server {{ listen LISTEN; location / {{ return 200 \"<{variables}>\"; }} }}");
+    let nginx = Nginx::start(&servers, &[]).await;
+    let web = Upstream::echo("web").await;
+    let format = format!("<{variables}>");
+    let objects = [
+        service("web", &[web.address()]),
+        ingress("web", "a.test", &[], &[("/", "web")]),
+        settings(&[("log-format-upstream", &format)]),
+    ];
+    let manifests = Manifests::of(&objects.concat());
+    let gateway = Gateway::start(&manifests, &[SETTINGS]).await;
+    for target in [
+        "/plain?x=1",
+        "/a/../b",
+        "/a/./b?x=/../y",
+        "/%41bc",
+        "/a%2Fb",
+        "/?to=http://other.test/",
+        "http://a.test/absolute?x",
+        "http://a.test/a/../%41",
+        "http://a.test",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        let theirs = raw::exchange(nginx.address(), request.as_bytes(), wait::LIMIT).await.text();
+        let (_, line) = theirs.split_once("\r\n\r\n").unwrap();
+        raw::exchange(gateway.addresses().http, request.as_bytes(), wait::LIMIT).await;
+        let is_logged = async || gateway.access_log().into_iter().find(|ours| ours == line);
+        wait::until(&format!("{line} in:\n{}", gateway.access_log().join("\n")), is_logged).await;
+    }
+}
+
 /// nginx `gzip`: which answers are compressed, for whom, and what caches are told of it.
 #[tokio::test]
 async fn answers_are_compressed_where_nginx_compresses_them() {
@@ -376,7 +411,7 @@ async fn copies_are_what_nginx_makes_of_them() {
         let mut seen = Vec::new();
         for address in [nginx.address(), gateway.addresses().http] {
             let answer = ask(address, "a.test", request).await;
-            let copy = tests::wait::until("a copy", async || copies.try_recv().ok()).await;
+            let copy = wait::until("a copy", async || copies.try_recv().ok()).await;
             let headers = ["content-length", "accept", "cookie", "authorization"];
             let headers = headers.map(|name| copy.header(name).map(str::to_owned));
             seen.push((answer, copy.method, copy.target, copy.host, copy.body, headers));
@@ -413,14 +448,14 @@ async fn one_connection_too_many_is_refused_as_nginx_refuses_it() {
     for address in [nginx.address(), gateway.addresses().http] {
         let n_before = slow.n_requests();
         let first = tokio::spawn(async move { Client::http1(address).await.get("a.test", "/slow", &[]).await });
-        tests::wait::until("the first request is there", async || (slow.n_requests() > n_before).then_some(())).await;
+        wait::until("the first request is there", async || (slow.n_requests() > n_before).then_some(())).await;
         let mut second = Client::http1(address).await;
         assert_eq!(second.get("a.test", "/", &[]).await.status, 503, "{address}");
         opener.add_permits(1);
         assert_eq!(first.await.unwrap().status, 200, "{address}");
         // nginx counts a request until its connection is told.
         let is_free = async || (second.get("a.test", "/", &[]).await.status == 200).then_some(());
-        tests::wait::until("the place is free", is_free).await;
+        wait::until("the place is free", is_free).await;
     }
 }
 

@@ -139,6 +139,7 @@ impl Cluster {
                     authority: &host,
                     path,
                     query: "q=1",
+                    received: None,
                     headers: &headers,
                     entropy: 0,
                 };

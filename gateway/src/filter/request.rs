@@ -30,7 +30,7 @@ pub(crate) fn prepare_request(
     let settings = snapshot.settings();
     set_forwarded_headers(request, connection, *client, request_id.as_ref(), settings)?;
     if settings.original_uri_header {
-        let target = context.received_target.as_deref().unwrap_or(received.raw_path());
+        let target = context.received_target.as_deref().map_or(received.raw_path(), str::as_bytes);
         if let Ok(target) = HeaderValue::from_bytes(target) {
             request.insert_header("X-Original-URI", target)?;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use routing::model::BackendRef;
-use routing::{LogEscape, LogFormat, LogPart, LogVariable};
+use routing::{LogEscape, LogFormat, LogPart, LogVariable, origin_form};
 
 use super::access_record::{AccessRecord, cut};
 use super::time;
@@ -77,7 +77,7 @@ impl Value<'_> {
             LogVariable::RequestLength => self.number(record.request_length),
             LogVariable::RequestMethod => self.text(record.method),
             LogVariable::RequestTime => self.seconds(record.request_time),
-            LogVariable::RequestUri => self.text(record.target),
+            LogVariable::RequestUri => self.text(origin_form(record.target)),
             LogVariable::Scheme => self.text(details.scheme),
             LogVariable::ServerPort => self.number(details.port.into()),
             LogVariable::ServerProtocol => self.text(record.protocol),

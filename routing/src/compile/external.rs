@@ -136,6 +136,7 @@ mod tests {
             authority: "App.test:8443",
             path: "/a",
             query: "b=c&d",
+            received: None,
             headers: &headers,
             entropy: 0,
         };

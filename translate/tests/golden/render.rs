@@ -270,6 +270,7 @@ fn answer(snapshot: &Snapshot, request: &str) -> String {
         authority,
         path: &path,
         query,
+        received: None,
         headers: &HeaderMap::new(),
         entropy: 0,
     };
