@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::certificate::Certificate;
 use tests::cluster::{ACCOUNT, collection};
@@ -120,6 +121,24 @@ impl Installation {
         let recorded = self.cluster.recorded();
         let refused: Vec<&Value> = recorded.iter().filter(is_refused).collect();
         assert!(refused.is_empty(), "{refused:?}");
+    }
+
+    /// Waits until the account may not patch such objects any more.
+    async fn wait_until_refused(&self, group: &str, resource: &str) {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": ACCOUNT, "resourceAttributes": {
+                "namespace": OWN, "verb": "patch", "group": group, "resource": resource, "subresource": subresource,
+            }},
+        });
+        let target = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let is_refused = async || {
+            let reply = self.cluster.request("POST", target, &review.to_string()).await;
+            assert_eq!(reply.status, 201, "{reply:?}");
+            (reply.value["status"]["allowed"] == false).then_some(())
+        };
+        wait::until("the account has lost its rights", is_refused).await;
     }
 
     async fn assert_shown(&self, address: &str) {
@@ -265,6 +284,32 @@ async fn for_one_namespace_the_default_certificate_is_followed_when_the_api_serv
     gateway.wait_for_log(&["watch is interrupted", "kind=Secret"]).await;
     cluster.restart().await;
     renew("second").await;
+}
+
+/// As `helm uninstall` does: the rights go before the pods. The lease is long, so that it is this replica's to the end.
+#[tokio::test]
+async fn a_last_replica_that_has_lost_its_rights_leaves_the_addresses_and_says_so() {
+    let values = [
+        "controller.publishService.enabled=false",
+        "controller.extraArgs.publish-status-address=192.0.2.1",
+        "controller.extraArgs.lame-duck=0s",
+        "controller.electionTTL=60s",
+    ];
+    let templates = ["rbac", "ingressclasses", "configmaps", "controller"];
+    let roles = [("ClusterRole", None, "penstock"), ("Role", Some(OWN), "penstock")];
+    let installation = Installation::new(&templates, &values, &roles).await;
+    let route = ingress("web", "web.test", &[], &[("/", "none")]);
+    installation.apply(&[of_class(&route, "nginx")]).await;
+    installation.assert_shown("192.0.2.1").await;
+    for (kind, namespace) in [("RoleBinding", OWN), ("ClusterRoleBinding", "")] {
+        installation.cluster.delete(kind, namespace, "penstock").await;
+    }
+    installation.wait_until_refused("coordination.k8s.io", "leases").await;
+    installation.wait_until_refused("networking.k8s.io", "ingresses/status").await;
+    installation.gateway.signal(Signal::TERM);
+    installation.gateway.wait_for_log(&["WARN", "the Lease is not given back", "forbidden"]).await;
+    assert!(installation.gateway.wait_for_exit().await.success());
+    installation.assert_shown("192.0.2.1").await;
 }
 
 /// The least that an installation for one namespace can be: neither a default backend nor a certificate.
