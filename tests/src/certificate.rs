@@ -43,11 +43,15 @@ impl Certificate {
         Self { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// The same with more certificates behind it.
+    /// A certificate of the first of these authorities, with the certificates of all of them behind it.
+    ///
+    /// # Panics
+    /// When there is none.
     #[must_use]
-    pub fn followed_by<'a>(mut self, authorities: impl IntoIterator<Item = &'a Authority>) -> Self {
-        self.certificate.extend(authorities.into_iter().map(|authority| authority.certificate.as_str()));
-        self
+    pub fn issued_below(authorities: &[Authority], names: &[&str]) -> Self {
+        let mut issued = authorities[0].issue(names);
+        issued.certificate.extend(authorities.iter().map(|authority| authority.certificate.as_str()));
+        issued
     }
 
     /// A Secret of type kubernetes.io/tls that holds it.
@@ -87,6 +91,17 @@ impl Authority {
         Self { certificate: certificate.pem(), issuer: Issuer::new(parameters, key) }
     }
 
+    /// So many authorities below this one, each below the one that follows it.
+    #[must_use]
+    pub fn descendants(&self, n: usize) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for number in 0..n {
+            let next = found.first().unwrap_or(self).below(&format!("descendant {number}"));
+            found.insert(0, next);
+        }
+        found
+    }
+
     /// A certificate for names, issued by it. The first is its common name too.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Certificate {
@@ -109,6 +124,12 @@ fn parameters(names: &[&str]) -> CertificateParams {
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or_default());
     parameters
+}
+
+/// Names of three letters: ten thousand of them fit into the 64 KiB that a handshake takes.
+pub fn short_names() -> impl Iterator<Item = String> {
+    let letters = || (b'a'..=b'z').map(char::from);
+    letters().flat_map(move |a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))))
 }
 
 /// A Secret with the keys and values given.

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use http::Version;
-use tests::certificate::{Authority, Certificate, secret};
+use tests::certificate::{Authority, Certificate, secret, short_names};
 use tests::manifests::{ingress, service};
 use tests::{Answer, Client, Gateway, Manifests, Upstream, wait};
 
@@ -280,22 +280,12 @@ async fn certificates_that_are_made_to_deceive_or_to_be_costly_let_nobody_in_and
         .concat(),
     )
     .await;
-    let mut links = vec![site.ca.below("1")];
-    for number in 2..=20 {
-        links.insert(0, links[0].below(&number.to_string()));
-    }
-    let chain_of = |n: usize| {
-        let above = &links[links.len() - n..];
-        above[0].issue(&["alice"]).followed_by(above)
-    };
+    let above = site.ca.descendants(20);
+    let chain_of = |n: usize| Certificate::issued_below(&above[above.len() - n..], &["alice"]);
     // Each of them may have issued every other one: there are more orders of them than anybody can try.
     let same: Vec<_> = (0..150).map(|_| Authority::new("same")).collect();
-    let many_ways = same[0].issue(&["alice"]).followed_by(&same);
-    // Of three letters each: 10,000 of them fit into the 64 KiB that a handshake takes.
-    let letters = || (b'a'..=b'z').map(char::from);
-    let short =
-        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
-    let short: Vec<_> = short.take(10_000).collect();
+    let many_ways = Certificate::issued_below(&same, &["alice"]);
+    let short: Vec<_> = short_names().take(10_000).collect();
     let long: Vec<_> = short.iter().map(|name| format!("{name}.good.com")).collect();
     let [short, long] = [&short, &long].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
     let (good, evil) = (["good.com"], ["good.com\0.evil"]);

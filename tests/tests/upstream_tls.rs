@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
-use tests::certificate::{Authority, Certificate, secret};
+use tests::certificate::{Authority, Certificate, secret, short_names};
 use tests::manifests::{ingress, service};
 use tests::{Gateway, Manifests, Upstream, wait};
 use tokio::net::TcpListener;
@@ -160,4 +160,35 @@ async fn a_name_is_sent_where_that_is_asked_for() {
         assert_eq!(heard.as_deref(), name, "{host}");
     }
     task.abort();
+}
+
+/// What robustness.md S-11 asks of clients' certificates, for those of upstreams.
+#[tokio::test]
+async fn an_upstream_that_deceives_is_not_talked_to_and_one_that_is_costly_costs_little() {
+    let ca = Authority::new("ca");
+    let above = ca.descendants(20);
+    let chain_of = |n: usize| Certificate::issued_below(&above[above.len() - n..], &["web.internal"]);
+    // Each of them may have issued every other one: there are more orders of them than anybody can try.
+    let same: Vec<_> = (0..150).map(|_| Authority::new("same")).collect();
+    let names: Vec<_> = short_names().take(9_999).chain(["web.internal".to_owned()]).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for (certificate, status, what) in [
+        (chain_of(6), 200, "as deep as can be"),
+        (chain_of(20), 502, "20 deep"),
+        (ca.issue(&["web.internal\0.evil"]), 502, "a zero after the name"),
+        (ca.issue(&names), 200, "10,000 names, of which the last one counts"),
+        (Certificate::issued_below(&same, &["web.internal"]), 502, "a chain of many ways"),
+    ] {
+        let upstream = Upstream::echo_tls("web", &certificate).await;
+        let hosts: [(&str, Annotations<'_>); 1] = [("a.test", &[HTTPS, trust("ca"), VERIFY, NAME])];
+        let (gateway, _manifests) = gateway(&hosts, &upstream, &authority("ca", &ca)).await;
+        let name = "nginx_ingress_controller_nginx_process_cpu_seconds_total";
+        let before = gateway.metric(name, &[]).await;
+        for _ in 0..5 {
+            assert_eq!(gateway.get("http://a.test/").await.status, status, "{what}");
+        }
+        let spent = gateway.metric(name, &[]).await - before;
+        // A chain of many ways takes webpki 80 ms, until it has tried enough of them.
+        assert!(spent < 2.0, "{what}: {spent} s of five connections");
+    }
 }
