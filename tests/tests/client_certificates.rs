@@ -42,6 +42,18 @@ impl Site {
     async fn get(&self, host: &str, certificate: Option<&Certificate>) -> Answer {
         self.client(Some(host), certificate).await.get(host, "/x", &[]).await
     }
+
+    /// The status of an answer; `None` when the handshake is refused, which a client hears of at any point behind it.
+    async fn status_of(&self, host: &str, certificate: &Certificate) -> Option<u16> {
+        let address = self.gateway.addresses().https;
+        let mut client = Client::showing(address, Some(host), Some(certificate), Version::HTTP_11).await.ok()?;
+        let request = client.request("GET", host, "/x", &[], "");
+        Some(client.try_send(request).await.ok()?.status.as_u16())
+    }
+
+    async fn cpu_seconds(&self) -> f64 {
+        self.gateway.metric("nginx_ingress_controller_nginx_process_cpu_seconds_total", &[]).await
+    }
 }
 
 /// "on|off|optional|optional_no_ca; on. Failure => HTTP 400 (not handshake abort)"; "403 if subject DN doesn't match";
@@ -305,25 +317,11 @@ async fn certificates_that_are_made_to_deceive_or_to_be_costly_let_nobody_in_and
         ("lengthy.test", lengthy.issue(&short), Some(400), "10,000 names and a hundred that are allowed"),
         ("on.test", site.ca.issue(&long), None, "10,000 names of the usual length"),
     ] {
-        let cpu_seconds = async || {
-            let name = "nginx_ingress_controller_nginx_process_cpu_seconds_total";
-            site.gateway.metric(name, &[]).await
-        };
-        let before = cpu_seconds().await;
+        let before = site.cpu_seconds().await;
         for _ in 0..5 {
-            // A handshake that is refused ends for the client at any point from here on.
-            let client =
-                Client::showing(site.gateway.addresses().https, Some(host), Some(&certificate), Version::HTTP_11);
-            let answer = match client.await {
-                Ok(mut client) => {
-                    let request = client.request("GET", host, "/x", &[], "");
-                    client.try_send(request).await.ok()
-                }
-                Err(_) => None,
-            };
-            assert_eq!(answer.map(|answer| answer.status.as_u16()), status, "{what}");
+            assert_eq!(site.status_of(host, &certificate).await, status, "{what}");
         }
-        let spent = cpu_seconds().await - before;
+        let spent = site.cpu_seconds().await - before;
         assert!(spent < 0.25, "{what}: {spent} s of five connections");
     }
 }
