@@ -16,6 +16,26 @@ async fn an_edited_an_added_and_a_deleted_file_are_live() {
 }
 
 #[tokio::test]
+async fn a_file_that_goes_while_it_is_read_is_gone() {
+    let mut watched = Watched::new(|_| ()).await;
+    // When the reader meets the deletion is up to chance: of these rounds dozens do it in the middle of a reading.
+    for round in 0..100_u32 {
+        let value = round.to_string();
+        let file = File::create(watched.path("draft")).unwrap();
+        watched.write("draft", &object("a", &value));
+        watched.rename("draft", "a.yaml");
+        watched.until_view([("a", &value)]).await;
+        // That somebody who could have written closes the file makes it worth reading again.
+        drop(file);
+        for _ in 0..round * 20 {
+            std::hint::spin_loop();
+        }
+        fs::remove_file(watched.path("a.yaml")).unwrap();
+        watched.until_view([]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_being_written_does_not_show_whatever_else_happens() {
     let mut watched = Watched::new(|directory| fs::write(directory.join("a.yaml"), object("a", "1")).unwrap()).await;
     let text = object("a", "2") + &object("b", "2") + &object("c", "2");

@@ -189,12 +189,13 @@ impl Worker {
                 self.wanted.remove(path);
             }
             let results: Vec<_> = due.iter().map(|path| read(path)).collect();
-            // A writer may have begun meanwhile: whatever was read of its file is worth nothing.
+            // A writer may have begun meanwhile, or the file may be gone: then whatever was read of it is worth nothing.
             let messages = self.watch.catch_up();
             self.take(messages)?;
             let now = Instant::now();
             for (path, result) in due.into_iter().zip(results) {
-                if self.access(&path, now) == Access::Free && !self.wanted.contains_key(&path) {
+                let is_there = self.tree.files.contains_key(&path);
+                if is_there && self.access(&path, now) == Access::Free && !self.wanted.contains_key(&path) {
                     self.keep(path, result, now);
                 }
             }
