@@ -104,11 +104,15 @@ fn normalize_target(request: &mut RequestHeader) -> Result<Option<Arc<str>>, Fai
     if is_origin_form && *normalized == *path {
         return Ok(None);
     }
-    // The absolute form of a target becomes the origin form: the authority is in Host, which Pingora compared.
     let mut target = normalized.into_owned();
     if let Some(query) = request.uri.query() {
         target.push('?');
         target.push_str(query);
+    }
+    // The absolute form of a target becomes the origin form, for which the authority has to be in Host. There it is with
+    // HTTP/1, and Pingora compared them; HTTP/2 has it in the target alone.
+    if let Some(authority) = request.uri.authority().cloned() {
+        replace(request, header::HOST, authority.as_str().as_bytes())?;
     }
     let received = str::from_utf8(request.raw_path()).map_err(|_| Failure::RequestMalformed)?.into();
     request.set_raw_path(target.as_bytes()).map_err(|_| Failure::RequestMalformed)?;
@@ -186,6 +190,16 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         request
+    }
+
+    #[test]
+    fn a_normalised_request_of_http2_is_for_the_same_authority() {
+        let mut request = request("GET", "/", &[]);
+        request.set_version(Version::HTTP_2);
+        request.set_uri("https://a.example:8443/%41/../b?c".parse().unwrap());
+        let received = admit(&mut request, &Settings::default()).unwrap();
+        assert!(received.is_some());
+        assert_eq!((request.raw_path(), authority(&request)), (&b"/b?c"[..], "a.example:8443"));
     }
 
     #[test]

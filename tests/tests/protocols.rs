@@ -44,6 +44,21 @@ impl Setting {
     }
 }
 
+// === targets ===
+
+#[tokio::test]
+async fn a_target_is_normalised_for_the_same_host_in_every_version_of_http() {
+    let upstream = Upstream::echo("a").await;
+    let setting = Setting::new(upstream.address(), &[]).await;
+    for mut client in setting.gateway.clients("a.test").await {
+        for (target, normalised) in [("/%7Eb", "/~b"), ("/a/../b?c=%41", "/b?c=%41"), ("/./", "/")] {
+            let answer = client.get("a.test", target, &[]).await;
+            let seen = answer.seen();
+            assert_eq!((&*seen.target, &*seen.host), (normalised, "a.test"), "{target}");
+        }
+    }
+}
+
 // === connections ===
 
 #[tokio::test]
