@@ -25,8 +25,8 @@ impl CpuTime {
 /// CPU time of a process and of its descendants that live, with the threads that have ended. In steps of a tick.
 pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<CpuTime> {
     let mut time = cpu_time_alone(pid)?;
-    for child in children(pid)? {
-        let of_child = cpu_time(child)?;
+    // One that has ended meanwhile lives no more.
+    for of_child in children(pid)?.into_iter().filter_map(|child| cpu_time(child).ok()) {
         time.user += of_child.user;
         time.system += of_child.system;
     }
@@ -55,7 +55,8 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("Pss:")?.strip_suffix("kB")?.trim().parse::<u64>().ok())
         .context("no Pss in /proc/PID/smaps_rollup")?;
-    children(pid)?.into_iter().try_fold(own * 1024, |sum, child| Ok(sum + memory(child)?))
+    // One that has ended meanwhile has no memory.
+    Ok(own * 1024 + children(pid)?.into_iter().filter_map(|child| memory(child).ok()).sum::<u64>())
 }
 
 /// CPU time that the whole machine has used.
