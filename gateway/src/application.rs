@@ -1,5 +1,6 @@
 //! Pingora's proxy as an application whose options come from the settings of the moment, anew for each connection.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,12 +34,17 @@ impl Application {
 
 #[async_trait]
 impl HttpServerApp for Application {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    /// Pingora's future as it is: a future around it would be one more allocation for each request.
+    fn process_new_http<'s, 'w, 'f>(
+        self: &'s Arc<Self>,
         session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        self.proxy.process_new_http(session, shutdown).await
+        shutdown: &'w ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'f>>
+    where
+        's: 'f,
+        'w: 'f,
+    {
+        self.proxy.process_new_http(session, shutdown)
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -84,7 +84,7 @@ pub(crate) fn next(session: &Session, context: &mut Context) -> pingora::Result<
     if upstream::prepare_trust(rule, &mut peer).is_err() {
         return Error::e_explain(NO_TRUST, "nobody to vouch for the upstream");
     }
-    if protocol.has_tunnels() && session.is_upgrade_req() {
+    if protocol.is_http1() && session.is_upgrade_req() {
         upstream::prepare_tunnel(&mut peer);
     }
     route.in_flight = Some(InFlight::begin(&endpoint));

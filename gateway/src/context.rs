@@ -95,6 +95,8 @@ pub(crate) struct Proxied {
     pub header_time: Option<Duration>,
     /// The status of the upstream's answer.
     pub status: Option<u16>,
+    /// Bytes of the answer's body that the relay received.
+    pub relayed: Option<usize>,
 }
 
 impl Context {
@@ -191,6 +193,7 @@ impl Proxied {
             connect_time: None,
             header_time: None,
             status: None,
+            relayed: None,
         }
     }
 }

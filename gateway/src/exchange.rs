@@ -25,7 +25,8 @@ pub(crate) async fn exchange(
     body: &Bytes,
     max_body: usize,
 ) -> pingora::Result<Answer> {
-    let (mut session, _is_reused) = connector.get_http_session(peer).await?;
+    // Boxed, because connecting needs so much room that whatever may ask somebody would be carried about for it.
+    let (mut session, _is_reused) = Box::pin(connector.get_http_session(peer)).await?;
     session.set_write_timeout(peer.options.write_timeout);
     session.set_read_timeout(peer.options.read_timeout);
     let mut request = Box::new(request.clone());

@@ -96,7 +96,7 @@ impl Intake {
         let (Some(guards), true) = (&rule.guards, is_guarded) else { return reply };
         let (settings, request_id) = (snapshot.settings(), context.request_id.as_ref());
         let visitor = Visitor { client, request, connection, view, connection_view, request_id, settings, rule };
-        match self.gatekeeper.admit(guards, &visitor).await {
+        match Box::pin(self.gatekeeper.admit(guards, &visitor)).await {
             Ok(admission) => {
                 context.admission = admission;
                 reply

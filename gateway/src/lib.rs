@@ -27,6 +27,7 @@ mod proxy;
 mod proxy_header;
 mod question;
 mod record;
+mod relay;
 mod server;
 mod stream;
 mod telemetry;

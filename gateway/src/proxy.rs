@@ -21,6 +21,7 @@ use crate::error_pages::{self, PageServer, REPLACED};
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper, Mirrors};
 use crate::intake::Intake;
+use crate::relay::{self, Relay};
 use crate::telemetry::{AccessLog, Metrics};
 
 /// The gateway as Pingora's proxy logic. One object serves all requests; what belongs to one is in its [`Context`].
@@ -30,6 +31,7 @@ pub(crate) struct Gateway {
     access_log: Option<Arc<AccessLog>>,
     pages: PageServer,
     mirrors: Mirrors,
+    relay: Relay,
 }
 
 impl Gateway {
@@ -40,10 +42,11 @@ impl Gateway {
         metrics: Arc<Metrics>,
         access_log: Option<Arc<AccessLog>>,
         gatekeeper: Gatekeeper,
+        relay: Relay,
     ) -> Self {
         let intake = Intake::new(live, Arc::clone(&metrics), gatekeeper);
         let mirrors = Mirrors::new(Arc::clone(&metrics));
-        Self { intake, metrics, access_log, pages: PageServer::new(), mirrors }
+        Self { intake, metrics, access_log, pages: PageServer::new(), mirrors, relay }
     }
 }
 
@@ -61,12 +64,20 @@ impl ProxyHttp for Gateway {
     /// Admits the request, decides, and answers what needs no upstream.
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
         match self.intake.take(session, context).await? {
-            Some(reply) => answer::give(session, context, reply, &self.pages).await.map(|()| true),
+            Some(reply) => Box::pin(answer::give(session, context, reply, &self.pages)).await.map(|()| true),
             None => {
                 self.mirrors.begin(session, context);
                 Ok(false)
             }
         }
+    }
+
+    /// Carries what the relay is for; the rest is Pingora's.
+    async fn proxy_upstream_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        if !relay::is_for_relay(session, context) {
+            return Ok(true);
+        }
+        self.relay.carry(self, session, context).await.map(|()| false)
     }
 
     /// Picks an endpoint, another one for each attempt.
@@ -243,7 +254,7 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         // Pingora gives the connection up after an error that came this far: the client is to know.
         if let ErrorType::CustomCode(REPLACED, status) = error.etype() {
-            let _ = answer::replace(session, context, *status, &self.pages).await;
+            let _ = Box::pin(answer::replace(session, context, *status, &self.pages)).await;
             return FailToProxy { error_code: *status, can_reuse_downstream: false };
         }
         let refusal = context.connection.as_ref().and_then(|connection| connection.refusal.get());
@@ -260,7 +271,7 @@ impl ProxyHttp for Gateway {
         if is_answered || failure == Failure::ClientClosed {
             return FailToProxy { error_code: failure.status(), can_reuse_downstream: false };
         }
-        let _ = answer::fail(session, context, failure, &self.pages).await;
+        let _ = Box::pin(answer::fail(session, context, failure, &self.pages)).await;
         FailToProxy { error_code: failure.status(), can_reuse_downstream: false }
     }
 
@@ -289,5 +300,62 @@ impl ProxyHttp for Gateway {
         _kind: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use pingora::ErrorType::InternalError;
+
+    use super::*;
+    use crate::connections::Connections;
+    use crate::telemetry::PodIdentity;
+
+    fn gateway() -> Gateway {
+        let live = Arc::new(LiveRouting::new());
+        let identity = PodIdentity { class: String::new(), namespace: String::new(), pod: String::new() };
+        let metrics = Metrics::new(&identity, Arc::clone(&live), Arc::new(Connections::new()), None).unwrap();
+        Gateway::new(live, Arc::new(metrics), None, Gatekeeper::new(1).unwrap(), Relay::new(1, 1))
+    }
+
+    /// Pingora moves the future of each phase to the heap, whole, for every request: what a phase seldom does belongs
+    /// into a box of its own.
+    #[tokio::test]
+    async fn no_phase_is_carried_about_for_what_it_seldom_does() {
+        const ROOM: usize = 4096;
+        let (_client, server) = tokio::io::duplex(1);
+        let mut session = Session::new_h1(Box::new(server));
+        let (gateway, mut context) = (gateway(), Context::new());
+        let mut request = RequestHeader::build(Method::GET, b"/", None).unwrap();
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        let error = Error::new(InternalError);
+        let peer = HttpPeer::new("127.0.0.1:1", false, String::new());
+        let mut sizes = Vec::new();
+        sizes.push(("request_filter", size_of_val(&*gateway.request_filter(&mut session, &mut context))));
+        let filter = gateway.proxy_upstream_filter(&mut session, &mut context);
+        sizes.push(("proxy_upstream_filter", size_of_val(&*filter)));
+        drop(filter);
+        sizes.push(("upstream_peer", size_of_val(&*gateway.upstream_peer(&mut session, &mut context))));
+        let connected = gateway.connected_to_upstream(&mut session, true, &peer, 0, None, &mut context);
+        sizes.push(("connected_to_upstream", size_of_val(&*connected)));
+        drop(connected);
+        let filter = gateway.upstream_request_filter(&mut session, &mut request, &mut context);
+        sizes.push(("upstream_request_filter", size_of_val(&*filter)));
+        drop(filter);
+        let mut body = None;
+        let filter = gateway.request_body_filter(&mut session, &mut body, true, &mut context);
+        sizes.push(("request_body_filter", size_of_val(&*filter)));
+        drop(filter);
+        let filter = gateway.upstream_response_filter(&mut session, &mut response, &mut context);
+        sizes.push(("upstream_response_filter", size_of_val(&*filter)));
+        drop(filter);
+        let filter = gateway.response_filter(&mut session, &mut response, &mut context);
+        sizes.push(("response_filter", size_of_val(&*filter)));
+        drop(filter);
+        sizes.push(("fail_to_proxy", size_of_val(&*gateway.fail_to_proxy(&mut session, &error, &mut context))));
+        sizes.push(("logging", size_of_val(&*gateway.logging(&mut session, None, &mut context))));
+        let large: Vec<_> = sizes.iter().filter(|(_, size)| *size > ROOM).collect();
+        assert!(large.is_empty(), "{large:?} of {sizes:?}");
     }
 }

@@ -98,7 +98,7 @@ fn upstream_record<'a>(session: &Session, context: &'a Context) -> Option<Upstre
     let attempt = route.and_then(|route| {
         Some(AttemptRecord {
             address: route.endpoint.as_ref()?.key.address,
-            response_length: session.upstream_body_bytes_received(),
+            response_length: route.relayed.unwrap_or_else(|| session.upstream_body_bytes_received()),
             response_time: route.attempt_began.elapsed(),
             status: route.status,
             connect_time: route.connect_time,

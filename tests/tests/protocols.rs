@@ -59,6 +59,38 @@ async fn a_target_is_normalised_for_the_same_host_in_every_version_of_http() {
     }
 }
 
+// === carriers ===
+
+/// Requests with a body go through Pingora's queues, and those without past them.
+#[tokio::test]
+async fn what_a_request_meets_does_not_depend_on_whether_it_has_a_body() {
+    let upstream = Upstream::echo("a").await;
+    let setting = Setting::new(upstream.address(), &[("x-forwarded-prefix", "/p"), ("enable-cors", "true")]).await;
+    let sent = [("Te", "trailers"), ("Proxy-Authorization", "Basic eDp5"), ("X-Own", "1"), ("Origin", "http://b.test")];
+    let forwarded = |answer: &Answer| {
+        let of_one_of_them = ["x-request-id", "content-length", "content-type"];
+        let mut headers = answer.seen().headers;
+        headers.retain(|(name, _)| !of_one_of_them.contains(&&**name));
+        headers.sort();
+        headers
+    };
+    let answered = |answer: &Answer| {
+        let names = answer.headers.keys().map(|name| name.as_str().to_owned());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    for mut client in setting.gateway.clients("a.test").await {
+        let without = client.get("a.test", "/x?y", &sent).await;
+        let with = client.request("GET", "a.test", "/x?y", &sent, "body");
+        let with = client.send(with).await;
+        assert_eq!((without.seen().body, with.seen().body), (String::new(), "body".to_owned()));
+        assert_eq!(forwarded(&without), forwarded(&with));
+        assert!(forwarded(&without).iter().any(|(name, _)| name == "x-own"));
+        assert!(!forwarded(&without).iter().any(|(name, _)| name == "te" || name == "proxy-authorization"));
+        assert_eq!(answered(&without), answered(&with));
+        assert_eq!((without.status, without.version), (with.status, with.version));
+    }
+}
+
 // === connections ===
 
 #[tokio::test]

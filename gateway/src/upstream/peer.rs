@@ -28,8 +28,8 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// Whether a connection can change to another protocol (RFC 9110 section 7.8), which HTTP/2 has no word for.
-    pub(crate) fn has_tunnels(self) -> bool {
+    /// Whether it is HTTP/1.1, of which a connection can change to another protocol (RFC 9110 section 7.8).
+    pub(crate) fn is_http1(self) -> bool {
         matches!(self, Self::Http1 | Self::Http1Tls)
     }
 }

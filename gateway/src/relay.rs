@@ -1,0 +1,233 @@
+//! Requests without a body to upstreams of HTTP/1, which is most of them: the answer goes to the client piece by piece.
+//!
+//! Pingora copies requests and answers both ways at once, through queues of four pieces of 64 KiB each. Where nothing goes
+//! to the upstream after the head there is one direction only, and no queue: a client that reads slowly holds one
+//! piece. Everything else, so bodies, tunnels and HTTP/2 to upstreams, is Pingora's. The phases are the same in both, in
+//! the same order, so what a request meets does not depend on who carries it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{HeaderName, HeaderValue, Method, Version, header};
+use pingora::Error;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::v1::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::UniqueID as _;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::v1::client::HttpSession;
+use pingora::proxy::{ProxyHttp, Session};
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use routing::Backend;
+
+use crate::context::Context;
+use crate::proxy::Gateway;
+use crate::upstream;
+
+/// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
+const HOP_FIELDS: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+/// Those that no standard knows any more.
+const OLD_HOP_FIELDS: [&str; 3] = ["Keep-Alive", "Proxy-Connection", "HTTP2-Settings"];
+
+/// Carries requests, and owns the connections that it does so on.
+pub(crate) struct Relay {
+    connector: Connector,
+    max_attempts: usize,
+}
+
+impl Relay {
+    /// A relay that keeps `n_idle` connections for each thread, and makes at most `max_attempts` for a request.
+    pub(crate) fn new(n_idle: usize, max_attempts: usize) -> Self {
+        Self { connector: Connector::new(Some(ConnectorOptions::new(n_idle))), max_attempts }
+    }
+
+    /// Carries a request to an endpoint and its answer to the client, by the phases of `gateway`.
+    pub(crate) async fn carry(
+        &self,
+        gateway: &Gateway,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let mut n_attempts = 1;
+        loop {
+            match self.attempt(gateway, session, context).await {
+                Err(error) if error.retry() && n_attempts < self.max_attempts => n_attempts += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&self, gateway: &Gateway, session: &mut Session, context: &mut Context) -> pingora::Result<()> {
+        let peer = gateway.upstream_peer(session, context).await?;
+        let connected = match self.connector.reused_http_session(&*peer).await {
+            Some(upstream) => Ok((upstream, true)),
+            // Boxed, because connecting needs much room, and most requests none of it.
+            None => Box::pin(self.connector.get_http_session(&*peer)).await,
+        };
+        let (mut upstream, is_reused) = match connected {
+            Ok(connected) => connected,
+            Err(mut error) => {
+                error.as_up();
+                return Err(gateway.fail_to_connect(session, &peer, context, error).into_up());
+            }
+        };
+        let outcome = exchange(gateway, session, &mut upstream, is_reused, &peer, context).await;
+        if let Some(route) = &mut context.route {
+            route.relayed = Some(upstream.body_bytes_received());
+        }
+        match outcome {
+            Ok(()) => {
+                self.connector.release_http_session(upstream, &*peer, peer.idle_timeout()).await;
+                Ok(())
+            }
+            Err(error) => Err(gateway.error_while_proxy(&peer, session, error, context, is_reused)),
+        }
+    }
+}
+
+/// Whether a request is one of those that nothing follows after its head, to any upstream that it may meet.
+pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
+    let Context { rule: Some(rule), route: Some(route), client: Some(client), .. } = context else { return false };
+    let policy = &rule.rule.upstream;
+    let is_http1 =
+        |backend: &Arc<Backend>| upstream::protocol(policy, backend.state().protocol, client.scheme).is_http1();
+    let has_hop_fields = |request: &RequestHeader| {
+        let names_only_itself = |value: &HeaderValue| {
+            value.as_bytes().eq_ignore_ascii_case(b"keep-alive") || value.as_bytes().eq_ignore_ascii_case(b"close")
+        };
+        let headers = &request.headers;
+        headers.contains_key(header::UPGRADE) || !headers.get_all(header::CONNECTION).iter().all(names_only_itself)
+    };
+    session.as_mut().is_body_empty()
+        && !has_hop_fields(session.req_header())
+        && is_http1(&route.backend)
+        && rule.fallback.as_ref().is_none_or(is_http1)
+}
+
+/// One attempt: a request, and its answer as far as the client takes it.
+async fn exchange(
+    gateway: &Gateway,
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    is_reused: bool,
+    peer: &HttpPeer,
+    context: &mut Context,
+) -> pingora::Result<()> {
+    upstream.read_timeout = peer.options.read_timeout;
+    upstream.write_timeout = peer.options.write_timeout;
+    gateway.connected_to_upstream(session, is_reused, peer, upstream.id(), Some(upstream.digest()), context).await?;
+    let mut request = request_head(session.req_header())?;
+    gateway.upstream_request_filter(session, &mut request, context).await?;
+    upstream.write_request_header(Box::new(request)).await.map_err(Error::into_up)?;
+    gateway.request_body_filter(session, &mut None, true, context).await?;
+    upstream.finish_body().await.map_err(Error::into_up)?;
+    let mut is_end = false;
+    while !is_end {
+        let mut failure = None;
+        let first = next_piece(session, upstream).await?;
+        is_end = first.is_end();
+        let is_head = matches!(first, HttpTask::Header(..));
+        let mut pieces = Vec::with_capacity(2);
+        pieces.push(client_piece(gateway, session, first, context).await?);
+        // What came with the head of an answer leaves with it.
+        if is_head && !is_end {
+            match if_ready(upstream.read_response_task()).await {
+                Some(Ok(piece)) => {
+                    is_end = piece.is_end();
+                    pieces.push(client_piece(gateway, session, piece, context).await?);
+                }
+                Some(Err(error)) => failure = Some(error.into_up()),
+                None => {}
+            }
+        }
+        session.write_response_tasks(pieces).await?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+    }
+    session.as_mut().finish_body().await.map_err(Error::into_down)?;
+    Ok(())
+}
+
+/// The head that goes to the upstream, before the phases edit it: the one that was received, without what is for its hop.
+fn request_head(received: &RequestHeader) -> pingora::Result<RequestHeader> {
+    let mut request = received.clone();
+    request.set_version(Version::HTTP_11);
+    for name in &HOP_FIELDS {
+        request.remove_header(name);
+    }
+    for name in OLD_HOP_FIELDS {
+        request.remove_header(name);
+    }
+    if let Some(authority) = received.uri.authority() {
+        request.insert_header(header::HOST, authority.as_str())?;
+    }
+    Ok(request)
+}
+
+/// The next piece of an answer; an error when the client goes meanwhile.
+async fn next_piece(session: &mut Session, upstream: &mut HttpSession) -> pingora::Result<HttpTask> {
+    let client = async {
+        match session.as_mut().read_body_or_idle(true).await {
+            Ok(_) => std::future::pending().await,
+            Err(error) => error.into_down(),
+        }
+    };
+    tokio::select! {
+        biased;
+        piece = upstream.read_response_task() => piece.map_err(Error::into_up),
+        gone = client => Err(gone),
+    }
+}
+
+/// What the client gets of a piece.
+async fn client_piece(
+    gateway: &Gateway,
+    session: &mut Session,
+    piece: HttpTask,
+    context: &mut Context,
+) -> pingora::Result<HttpTask> {
+    match piece {
+        HttpTask::Header(mut head, is_end) => {
+            gateway.upstream_response_filter(session, &mut head, context).await?;
+            if !is_end && is_of_unknown_length(session.req_header(), &head) {
+                head.set_version(Version::HTTP_11);
+                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            }
+            gateway.response_filter(session, &mut head, context).await?;
+            Ok(HttpTask::Header(head, is_end))
+        }
+        HttpTask::Body(mut body, is_end) => {
+            gateway.response_body_filter(session, &mut body, is_end, context)?;
+            Ok(HttpTask::Body(body, is_end))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Whether the end of the connection ends the body of an answer (RFC 9112 section 6.3), so that the client is to get
+/// chunks.
+fn is_of_unknown_length(request: &RequestHeader, head: &ResponseHeader) -> bool {
+    let has_body = request.method != Method::HEAD && !matches!(head.status.as_u16(), 100..=199 | 204 | 304);
+    let framing = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
+    has_body && !framing.iter().any(|name| head.headers.contains_key(name))
+}
+
+/// What a future has at once, if it has.
+async fn if_ready<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
