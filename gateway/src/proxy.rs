@@ -316,7 +316,7 @@ mod tests {
         let live = Arc::new(LiveRouting::new());
         let identity = PodIdentity { class: String::new(), namespace: String::new(), pod: String::new() };
         let metrics = Metrics::new(&identity, Arc::clone(&live), Arc::new(Connections::new()), None).unwrap();
-        Gateway::new(live, Arc::new(metrics), None, Gatekeeper::new(1).unwrap(), Relay::new(1, 1))
+        Gateway::new(live, Arc::new(metrics), None, Gatekeeper::new(1).unwrap(), Relay::new(1, 1, 1, &tokio::runtime::Handle::current()))
     }
 
     /// Pingora moves the future of each phase to the heap, whole, for every request: what a phase seldom does belongs

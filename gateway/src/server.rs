@@ -126,7 +126,7 @@ impl Server {
         // Passwords are hashed beside the traffic: half of the processors is left to it.
         let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
         let limits = Arc::clone(gatekeeper.limits());
-        let relay = Relay::new(UPSTREAM_POOL / threads.max(1), MAX_ATTEMPTS);
+        let relay = Relay::new(threads, UPSTREAM_POOL / threads.max(1), MAX_ATTEMPTS, control);
         let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper, relay);
         let ticket_keys = Arc::new(TicketKeys::new().ok_or(ServerError::Randomness)?);
         let shared = Arc::new(Shared {

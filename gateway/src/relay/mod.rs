@@ -5,6 +5,8 @@
 //! piece. Everything else, so bodies, tunnels and HTTP/2 to upstreams, is Pingora's. The phases are the same in both, in
 //! the same order, so what a request meets does not depend on who carries it.
 
+mod pool;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,8 +14,7 @@ use std::task::Poll;
 
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::Error;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::v1::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::UniqueID as _;
 use pingora::protocols::http::HttpTask;
@@ -21,7 +22,9 @@ use pingora::protocols::http::v1::client::HttpSession;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use routing::Backend;
+use tokio::runtime::Handle;
 
+use self::pool::Pool;
 use crate::context::Context;
 use crate::proxy::Gateway;
 use crate::upstream;
@@ -40,14 +43,20 @@ const OLD_HOP_FIELDS: [&str; 3] = ["Keep-Alive", "Proxy-Connection", "HTTP2-Sett
 
 /// Carries requests, and owns the connections that it does so on.
 pub(crate) struct Relay {
-    connector: Connector,
+    connector: TransportConnector,
+    pool: Arc<Pool>,
     max_attempts: usize,
 }
 
 impl Relay {
-    /// A relay that keeps `n_idle` connections for each thread, and makes at most `max_attempts` for a request.
-    pub(crate) fn new(n_idle: usize, max_attempts: usize) -> Self {
-        Self { connector: Connector::new(Some(ConnectorOptions::new(n_idle))), max_attempts }
+    /// A relay that keeps `n_idle` connections for each thread, and makes at most `max_attempts` for a request. `control`
+    /// sees to the idle ones.
+    pub(crate) fn new(n_threads: usize, n_idle: usize, max_attempts: usize, control: &Handle) -> Self {
+        let pool = Arc::new(Pool::new(n_threads, n_idle));
+        let swept = Arc::clone(&pool);
+        control.spawn(async move { swept.keep_swept().await });
+        // Its own pool stays empty.
+        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(1))), pool, max_attempts }
     }
 
     /// Carries a request to an endpoint and its answer to the client, by the phases of `gateway`.
@@ -68,25 +77,31 @@ impl Relay {
 
     async fn attempt(&self, gateway: &Gateway, session: &mut Session, context: &mut Context) -> pingora::Result<()> {
         let peer = gateway.upstream_peer(session, context).await?;
-        let connected = match self.connector.reused_http_session(&*peer).await {
-            Some(upstream) => Ok((upstream, true)),
+        let key = peer.reuse_hash();
+        let pooled = self.pool.take(key);
+        let is_reused = pooled.is_some();
+        let stream = match pooled {
+            Some(stream) => stream,
             // Boxed, because connecting needs much room, and most requests none of it.
-            None => Box::pin(self.connector.get_http_session(&*peer)).await,
+            None => match Box::pin(self.connector.new_stream(&*peer)).await {
+                Ok(stream) => stream,
+                Err(mut error) => {
+                    error.as_up();
+                    return Err(gateway.fail_to_connect(session, &peer, context, error).into_up());
+                }
+            },
         };
-        let (mut upstream, is_reused) = match connected {
-            Ok(connected) => connected,
-            Err(mut error) => {
-                error.as_up();
-                return Err(gateway.fail_to_connect(session, &peer, context, error).into_up());
-            }
-        };
+        let mut upstream = HttpSession::new(stream);
         let outcome = exchange(gateway, session, &mut upstream, is_reused, &peer, context).await;
         if let Some(route) = &mut context.route {
             route.relayed = Some(upstream.body_bytes_received());
         }
         match outcome {
             Ok(()) => {
-                self.connector.release_http_session(upstream, &*peer, peer.idle_timeout()).await;
+                upstream.respect_keepalive();
+                if let (Some(stream), Some(idle_timeout)) = (upstream.reuse().await, peer.idle_timeout()) {
+                    self.pool.put(key, stream, idle_timeout);
+                }
                 Ok(())
             }
             Err(error) => Err(gateway.error_while_proxy(&peer, session, error, context, is_reused)),
