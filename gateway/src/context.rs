@@ -157,8 +157,8 @@ impl Context {
 
     /// The path that the rule was found by, or the one that the rule makes of it, is the path that is forwarded.
     #[cfg(debug_assertions)]
-    pub(crate) fn assert_same_path(&self, request: &RequestHeader) {
-        let forwarded = request.raw_path().split(|byte| *byte == b'?').next().unwrap_or_default();
+    pub(crate) fn assert_same_path(&self, target: &[u8]) {
+        let forwarded = target.split(|byte| *byte == b'?').next().unwrap_or_default();
         let rewritten = self.route.as_ref().and_then(|route| route.rewritten.path.as_deref());
         let expected = rewritten.unwrap_or(&self.matched_path);
         assert_eq!(forwarded.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::exchange::{Answer, exchange};
 use crate::filter;
 use crate::gate;
+use crate::request_head::{HOST, RequestHead, value};
 use crate::upstream::{self, Protocol};
 
 /// Idle connections that are kept, over all backends.
@@ -105,20 +106,19 @@ fn request(received: &RequestHeader, context: &Context, status: u16) -> pingora:
         return none("no rule");
     };
     let target = received.uri.query().map_or(Cow::Borrowed("/"), |query| Cow::Owned(format!("/?{query}")));
-    let mut request = filter::copy_request(received, received.method.clone(), &target)?;
-    request.insert_header(header::HOST, gate::authority(received))?;
+    let request = filter::copy_request(received, received.method.clone(), &target)?;
+    let mut head = RequestHead::of(&request);
+    let authority = gate::authority(received);
+    head.insert(HOST, value(authority)?);
     if rule.guards.as_ref().is_some_and(|guards| guards.basic.is_some()) {
-        request.remove_header(&header::AUTHORIZATION);
+        head.remove(&header::AUTHORIZATION);
     }
     let request_id = context.request_id.as_ref();
-    filter::set_forwarded_headers(&mut request, connection, *client, request_id, snapshot.settings())?;
-    filter::tell_error(rule, status, received.headers.get(header::ACCEPT), request_id, &mut request)?;
+    filter::set_forwarded_headers(&mut head, authority, connection, *client, request_id, snapshot.settings())?;
+    filter::tell_error(rule, status, received.headers.get(header::ACCEPT), request_id, &mut head)?;
     let target = context.received_target.as_deref().map_or(received.raw_path(), str::as_bytes);
-    match HeaderValue::from_bytes(target) {
-        Ok(target) => request.insert_header("X-Original-URI", target)?,
-        Err(_) => drop(request.remove_header("X-Original-URI")),
-    }
-    Ok(request)
+    head.set_or_remove(filter::ORIGINAL_URI, HeaderValue::from_bytes(target).ok());
+    head.to_pingora(&request)
 }
 
 fn page(answer: Answer, request: &RequestHeader) -> pingora::Result<Page> {

@@ -28,6 +28,7 @@ mod proxy_header;
 mod question;
 mod record;
 mod relay;
+mod request_head;
 mod server;
 mod stream;
 mod telemetry;

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper, Mirrors};
 use crate::intake::Intake;
 use crate::relay::{self, Relay};
+use crate::request_head::RequestHead;
 use crate::telemetry::{AccessLog, Metrics};
 
 /// The gateway as Pingora's proxy logic. One object serves all requests; what belongs to one is in its [`Context`].
@@ -131,9 +132,11 @@ impl ProxyHttp for Gateway {
             answer::expectation(session).await?;
             request.remove_header(&header::EXPECT);
         }
-        filter::prepare_request(session.req_header(), request, context)?;
+        let mut head = RequestHead::of(request);
+        filter::prepare_request(session.req_header(), &mut head, context)?;
         #[cfg(debug_assertions)]
-        context.assert_same_path(request);
+        context.assert_same_path(head.target(request));
+        *request = head.to_pingora(request)?;
         Ok(())
     }
 
@@ -316,7 +319,13 @@ mod tests {
         let live = Arc::new(LiveRouting::new());
         let identity = PodIdentity { class: String::new(), namespace: String::new(), pod: String::new() };
         let metrics = Metrics::new(&identity, Arc::clone(&live), Arc::new(Connections::new()), None).unwrap();
-        Gateway::new(live, Arc::new(metrics), None, Gatekeeper::new(1).unwrap(), Relay::new(1, 1, 1, &tokio::runtime::Handle::current()))
+        Gateway::new(
+            live,
+            Arc::new(metrics),
+            None,
+            Gatekeeper::new(1).unwrap(),
+            Relay::new(1, 1, 1, &tokio::runtime::Handle::current()),
+        )
     }
 
     /// Pingora moves the future of each phase to the heap, whole, for every request: what a phase seldom does belongs

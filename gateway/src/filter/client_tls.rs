@@ -1,7 +1,6 @@
 //! Client certificates: who gets through with which, and what upstreams are told of them.
 
 use http::{HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
 use routing::model::{CertificateDemand, CertificateDetail};
 use routing::{CompiledClientTls, CompiledRule, ConnectionView, Judgement, RequestView, Scheme};
 
@@ -9,6 +8,7 @@ use super::access::Refusal;
 use crate::client_certificate::{ClientCertificate, ClientIdentity};
 use crate::connection::ConnectionInfo;
 use crate::failure::Failure;
+use crate::request_head::RequestHead;
 
 const VERIFY: HeaderName = HeaderName::from_static("ssl-client-verify");
 const SUBJECT: HeaderName = HeaderName::from_static("ssl-client-subject-dn");
@@ -50,15 +50,9 @@ pub(crate) fn admit(
 }
 
 /// Tells an upstream who the client is. What a client says of itself in these headers never passes.
-pub(crate) fn tell(
-    rule: &CompiledRule,
-    connection: &ConnectionInfo,
-    request: &mut RequestHeader,
-) -> pingora::Result<()> {
-    for name in [VERIFY, SUBJECT, ISSUER, CERTIFICATE] {
-        request.remove_header(&name);
-    }
-    let Some(tls) = rule.client_tls.as_ref().filter(|_| connection.scheme == Scheme::Https) else { return Ok(()) };
+pub(super) fn tell(rule: &CompiledRule, connection: &ConnectionInfo, request: &mut RequestHead<'_>) {
+    request.remove_all(&[VERIFY, SUBJECT, ISSUER, CERTIFICATE]);
+    let Some(tls) = rule.client_tls.as_ref().filter(|_| connection.scheme == Scheme::Https) else { return };
     let certificate = shown(connection);
     let verify = match judgement(tls, certificate).flatten() {
         None => HeaderValue::from_static("NONE"),
@@ -67,16 +61,15 @@ pub(crate) fn tell(
         // It did not get through when it was judged; the authorities have changed since.
         Some(Judgement::Invalid(_)) => HeaderValue::from_static("FAILED:certificate cannot be verified"),
     };
-    request.insert_header(VERIFY, verify)?;
-    let Some(certificate) = certificate else { return Ok(()) };
+    request.insert(VERIFY, verify);
+    let Some(certificate) = certificate else { return };
     for (name, text) in [(SUBJECT, certificate.subject()), (ISSUER, certificate.issuer())] {
         if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(text)) {
-            request.insert_header(name, value)?;
+            request.insert(name, value);
         }
     }
-    match certificate.escaped().filter(|_| tls.policy.told == CertificateDetail::Whole) {
-        Some(text) => request.insert_header(CERTIFICATE, text),
-        None => Ok(()),
+    if let Some(text) = certificate.escaped().filter(|_| tls.policy.told == CertificateDetail::Whole) {
+        request.insert(CERTIFICATE, text);
     }
 }
 

@@ -1,10 +1,17 @@
 //! What whoever answers in place of an upstream is told about the error (ingress-nginx `custom-http-errors`).
 
 use http::HeaderValue;
-use pingora::http::RequestHeader;
 use routing::CompiledRule;
 
-use super::headers::set_or_remove;
+use crate::request_head::{FieldName, RequestHead, value};
+
+const CODE: FieldName<'static> = FieldName::new("x-code", "X-Code");
+const FORMAT: FieldName<'static> = FieldName::new("x-format", "X-Format");
+const NAMESPACE: FieldName<'static> = FieldName::new("x-namespace", "X-Namespace");
+const INGRESS_NAME: FieldName<'static> = FieldName::new("x-ingress-name", "X-Ingress-Name");
+const SERVICE_NAME: FieldName<'static> = FieldName::new("x-service-name", "X-Service-Name");
+const SERVICE_PORT: FieldName<'static> = FieldName::new("x-service-port", "X-Service-Port");
+const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
 
 /// Tells about an error of a rule. What the client says in these headers does not count.
 pub(crate) fn tell_error(
@@ -12,15 +19,16 @@ pub(crate) fn tell_error(
     status: u16,
     accept: Option<&HeaderValue>,
     request_id: Option<&HeaderValue>,
-    request: &mut RequestHeader,
+    request: &mut RequestHead<'_>,
 ) -> pingora::Result<()> {
     let origin = &rule.rule.origin;
     let backend = rule.rule.backends.first().and_then(|backend| backend.backend.as_ref());
-    request.insert_header("X-Code", status)?;
-    set_or_remove(request, "X-Format", accept.cloned())?;
-    request.insert_header("X-Namespace", &*origin.namespace)?;
-    request.insert_header("X-Ingress-Name", &*origin.name)?;
-    request.insert_header("X-Service-Name", backend.map_or("", |backend| &backend.service))?;
-    request.insert_header("X-Service-Port", backend.map(|backend| backend.port.to_string()).unwrap_or_default())?;
-    set_or_remove(request, "X-Request-ID", request_id.cloned())
+    request.insert(CODE, status.into());
+    request.set_or_remove(FORMAT, accept.cloned());
+    request.insert(NAMESPACE, value(&*origin.namespace)?);
+    request.insert(INGRESS_NAME, value(&*origin.name)?);
+    request.insert(SERVICE_NAME, value(backend.map_or("", |backend| &backend.service))?);
+    request.insert(SERVICE_PORT, value(backend.map(|backend| backend.port.to_string()).unwrap_or_default())?);
+    request.set_or_remove(REQUEST_ID, request_id.cloned());
+    Ok(())
 }

@@ -4,13 +4,26 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::http::RequestHeader;
 use routing::{Scheme, Settings};
 
-use super::headers::set_or_remove;
 use crate::connection::ConnectionInfo;
 use crate::context::Client;
 use crate::gate;
+use crate::request_head::{FieldName, HOST, RequestHead, value};
+
+const REAL_IP: FieldName<'static> = FieldName::new("x-real-ip", "X-Real-IP");
+const FORWARDED_FOR: FieldName<'static> = FieldName::new("x-forwarded-for", "X-Forwarded-For");
+const FORWARDED_HOST: FieldName<'static> = FieldName::new("x-forwarded-host", "X-Forwarded-Host");
+const FORWARDED_PORT: FieldName<'static> = FieldName::new("x-forwarded-port", "X-Forwarded-Port");
+const FORWARDED_PROTO: FieldName<'static> = FieldName::new("x-forwarded-proto", "X-Forwarded-Proto");
+const FORWARDED_SCHEME: FieldName<'static> = FieldName::new("x-forwarded-scheme", "X-Forwarded-Scheme");
+const SCHEME: FieldName<'static> = FieldName::new("x-scheme", "X-Scheme");
+const ORIGINAL_FOR: FieldName<'static> = FieldName::new("x-original-forwarded-for", "X-Original-Forwarded-For");
+const ORIGINAL_HOST: FieldName<'static> = FieldName::new("x-original-forwarded-host", "X-Original-Forwarded-Host");
+const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
+/// Programs that read headers from their environment take the first for HTTP_PROXY (httpoxy), and a standard header of a
+/// chain that nobody checked is worse than none.
+const NEVER_PASSED: [HeaderName; 2] = [HeaderName::from_static("proxy"), header::FORWARDED];
 
 /// Finds out who the client is: the sender of the connection, or, behind trusted proxies and with
 /// `use-forwarded-headers` or `enable-real-ip`, the last address of the chain that is not one of them (nginx
@@ -46,57 +59,51 @@ pub(crate) fn client_of(connection: &ConnectionInfo, headers: &HeaderMap, settin
     Client { address, scheme, is_forwarded: use_forwarded_headers }
 }
 
-/// Sets the forwarded headers on the request that goes to the upstream.
+/// Sets the forwarded headers on the request that goes to the upstream. `authority` is what the client asked for.
 pub(crate) fn set_forwarded_headers(
-    request: &mut RequestHeader,
+    request: &mut RequestHead<'_>,
+    authority: &str,
     connection: &ConnectionInfo,
     client: Client,
     request_id: Option<&HeaderValue>,
     settings: &Settings,
 ) -> pingora::Result<()> {
-    let received_for = joined(&request.headers, &settings.forwarded_for_header)?;
-    let received_host = request.headers.get("x-forwarded-host").cloned();
+    let received_for = joined(request, &settings.forwarded_for_header)?;
+    let received_host = request.get(&FORWARDED_HOST.name).cloned();
     let address = match client.address == connection.sender() {
         true => connection.sender_address.clone(),
-        false => HeaderValue::try_from(client.address.to_string()).map_err(internal)?,
+        false => value(client.address.to_string())?,
     };
     let outer_host = received_host.as_ref().filter(|_| client.is_forwarded).and_then(first_host);
-    let host = match &outer_host {
+    let host = match outer_host.as_ref().or_else(|| request.get(&HOST.name)) {
         Some(host) => host.clone(),
-        None => HeaderValue::try_from(gate::authority(request)).map_err(internal)?,
+        None => value(authority)?,
     };
-    let port = forwarded_value(request, client, "x-forwarded-port").unwrap_or_else(|| connection.port_text.clone());
+    let forwarded_port = request.get(&FORWARDED_PORT.name).filter(|_| client.is_forwarded);
+    let port = forwarded_port.unwrap_or(&connection.port_text).clone();
     let scheme = HeaderValue::from_static(client.scheme.as_str());
     let forwarded_for = match (&received_for, client.is_forwarded && settings.compute_full_forwarded_for) {
         (Some(chain), true) => appended(chain, connection.sender())?,
         _ => address.clone(),
     };
-    request.insert_header("X-Real-IP", address)?;
-    request.insert_header("X-Forwarded-For", forwarded_for)?;
-    set_or_remove(request, "X-Forwarded-Host", Some(host).filter(|host| !host.is_empty()))?;
+    request.insert(REAL_IP, address);
+    request.insert(FORWARDED_FOR, forwarded_for);
+    request.set_or_remove(FORWARDED_HOST, Some(host).filter(|host| !host.is_empty()));
     // ingress-nginx's `$best_http_host`: the upstream is to see the host that the client asked for.
     if let Some(host) = outer_host {
-        request.insert_header(header::HOST, host)?;
+        request.insert(HOST, host);
     }
-    request.insert_header("X-Forwarded-Port", port)?;
-    request.insert_header("X-Forwarded-Proto", scheme.clone())?;
-    request.insert_header("X-Forwarded-Scheme", scheme.clone())?;
-    request.insert_header("X-Scheme", scheme)?;
-    set_or_remove(request, "X-Original-Forwarded-For", received_for)?;
-    set_or_remove(request, "X-Original-Forwarded-Host", received_host)?;
+    request.insert(FORWARDED_PORT, port);
+    request.insert(FORWARDED_PROTO, scheme.clone());
+    request.insert(FORWARDED_SCHEME, scheme.clone());
+    request.insert(SCHEME, scheme);
+    request.set_or_remove(ORIGINAL_FOR, received_for);
+    request.set_or_remove(ORIGINAL_HOST, received_host);
     if let Some(request_id) = request_id {
-        request.insert_header("X-Request-ID", request_id.clone())?;
+        request.insert(REQUEST_ID, request_id.clone());
     }
-    // Programs that read headers from their environment take it for HTTP_PROXY (httpoxy), and a standard header of a
-    // chain that nobody checked is worse than none.
-    request.remove_header("Proxy");
-    request.remove_header("Forwarded");
+    request.remove_all(&NEVER_PASSED);
     Ok(())
-}
-
-/// The value that a trusted proxy sent.
-fn forwarded_value(request: &RequestHeader, client: Client, name: &str) -> Option<HeaderValue> {
-    if client.is_forwarded { request.headers.get(name).cloned() } else { None }
 }
 
 /// The first host of a list that proxies made.
@@ -107,8 +114,8 @@ fn first_host(list: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// A list that may be spread over several fields (RFC 9110 section 5.3); `None` without any.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> pingora::Result<Option<HeaderValue>> {
-    let mut fields = headers.get_all(name).iter();
+fn joined(request: &RequestHead<'_>, name: &HeaderName) -> pingora::Result<Option<HeaderValue>> {
+    let mut fields = request.get_all(name);
     let Some(first) = fields.next() else { return Ok(None) };
     let mut list = first.as_bytes().to_vec();
     for field in fields {
@@ -135,6 +142,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
     use routing::TrustedProxies;
     use routing::model::ListenerKey;
 
@@ -165,6 +173,17 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         request
+    }
+
+    fn forwarded<'r>(
+        request: &'r RequestHeader,
+        connection: &ConnectionInfo,
+        client: Client,
+        settings: &Settings,
+    ) -> RequestHead<'r> {
+        let mut head = RequestHead::of(request);
+        set_forwarded_headers(&mut head, gate::authority(request), connection, client, None, settings).unwrap();
+        head
     }
 
     #[test]
@@ -211,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_stranger_says_nothing_about_itself() {
-        let mut request = request(&[
+        let request = request(&[
             ("Host", "a.example:80"),
             ("X-Forwarded-For", "1.2.3.4"),
             ("X-Forwarded-Proto", "https"),
@@ -224,7 +243,7 @@ mod tests {
         let connection = connection("192.0.2.1:1");
         let settings = Settings::default();
         let client = client_of(&connection, &request.headers, &settings);
-        set_forwarded_headers(&mut request, &connection, client, None, &settings).unwrap();
+        let request = forwarded(&request, &connection, client, &settings);
         for (name, expected) in [
             ("x-forwarded-for", Some("192.0.2.1")),
             ("x-real-ip", Some("192.0.2.1")),
@@ -239,13 +258,17 @@ mod tests {
             ("forwarded", None),
             ("proxy", None),
         ] {
-            assert_eq!(text(&request.headers, name), expected, "{name}");
+            assert_eq!(
+                request.get(&HeaderName::from_static(name)).map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_trusted_proxy_is_believed_and_its_list_grows_where_it_is_wanted() {
-        let mut request = request(&[
+        let request = request(&[
             ("Host", "inner"),
             ("X-Forwarded-For", "192.0.2.9"),
             ("X-Forwarded-Proto", "https"),
@@ -256,7 +279,7 @@ mod tests {
         let settings = Settings { compute_full_forwarded_for: true, ..settings("10.0.0.0/8") };
         let client = client_of(&connection, &request.headers, &settings);
         assert_eq!(client.scheme, Scheme::Https);
-        set_forwarded_headers(&mut request, &connection, client, None, &settings).unwrap();
+        let request = forwarded(&request, &connection, client, &settings);
         for (name, expected) in [
             ("x-forwarded-for", "192.0.2.9, 10.0.0.1"),
             ("x-real-ip", "192.0.2.9"),
@@ -266,7 +289,7 @@ mod tests {
             ("x-original-forwarded-host", "outer, middle"),
             ("x-forwarded-port", "443"),
         ] {
-            assert_eq!(text(&request.headers, name), Some(expected), "{name}");
+            assert_eq!(request.get(&HeaderName::from_static(name)).unwrap(), expected, "{name}");
         }
     }
 }

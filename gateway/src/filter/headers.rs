@@ -1,30 +1,31 @@
 //! Header edits of rules, and the headers that stay on their hop.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderName, StatusCode, header};
+use pingora::http::ResponseHeader;
 use routing::CompiledRule;
 use routing::model::{Filter, HeaderEdits};
 
+use crate::request_head::RequestHead;
+
 /// Applies the request header edits of a rule.
-pub(crate) fn edit_request(rule: &CompiledRule, request: &mut RequestHeader) -> pingora::Result<()> {
+pub(super) fn edit_request(rule: &CompiledRule, request: &mut RequestHead<'_>) {
     if rule.guards.as_ref().is_some_and(|guards| guards.basic.is_some()) {
         // The password was for the gateway; whoever runs the upstream need not learn it.
-        request.remove_header(&header::AUTHORIZATION);
+        request.remove(&header::AUTHORIZATION);
     }
     for filter in rule.rule.filters.iter() {
         if let Filter::RequestHeaders(HeaderEdits { remove, set, add }) = filter {
             for name in remove {
-                request.remove_header(name);
+                request.remove(name);
             }
             for (name, value) in set {
-                request.insert_header(name, value.clone())?;
+                request.insert(name.clone(), value.clone());
             }
             for (name, value) in add {
-                request.append_header(name, value.clone())?;
+                request.append(name.clone(), value.clone());
             }
         }
     }
-    Ok(())
 }
 
 /// Applies the response header edits of a rule.
@@ -43,21 +44,6 @@ pub(crate) fn edit_response(rule: &CompiledRule, response: &mut ResponseHeader) 
         }
     }
     Ok(())
-}
-
-/// Sets a header; without a value the client's own must not pass either.
-pub(super) fn set_or_remove(
-    request: &mut RequestHeader,
-    name: &'static str,
-    value: Option<HeaderValue>,
-) -> pingora::Result<()> {
-    match value {
-        Some(value) => request.insert_header(name, value),
-        None => {
-            request.remove_header(name);
-            Ok(())
-        }
-    }
 }
 
 /// Drops what an upstream says about its own hop (RFC 9110 section 7.6.1). A switch of protocols needs its fields, and

@@ -18,6 +18,7 @@ use super::request::prepare_request;
 use super::servers::{Destination, Servers};
 use crate::context::Context;
 use crate::gate;
+use crate::request_head::{HOST, RequestHead, value};
 use crate::telemetry::Metrics;
 
 /// Copies of one rule that wait for an answer at a time.
@@ -162,12 +163,13 @@ impl RequestCopy {
 
 fn head(copy: &CopyTarget<'_>, received: &RequestHeader, context: &Context) -> pingora::Result<RequestHeader> {
     let CopyTarget { server: _, target, host } = copy;
-    let mut request = copy_request(received, received.method.clone(), target)?;
-    request.insert_header(header::HOST, gate::authority(received))?;
-    prepare_request(received, &mut request, context)?;
+    let request = copy_request(received, received.method.clone(), target)?;
+    let mut head = RequestHead::of(&request);
+    head.insert(HOST, value(gate::authority(received))?);
+    prepare_request(received, &mut head, context)?;
     // A rewrite is for the upstream.
-    request.set_raw_path(target.as_bytes())?;
-    request.insert_header(header::HOST, &**host)?;
-    request.insert_header(MIRRORED_BY, GATEWAY)?;
-    Ok(request)
+    head.set_target(target.to_string());
+    head.insert(HOST, value(&**host)?);
+    head.insert(MIRRORED_BY, GATEWAY);
+    head.to_pingora(&request)
 }

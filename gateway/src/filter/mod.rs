@@ -32,5 +32,5 @@ use headers::edit_request;
 pub(crate) use headers::{drop_hop_headers, edit_response};
 pub use limits::LimitTables;
 pub(crate) use mirror::{Mirrors, RequestCopy};
-pub(crate) use request::prepare_request;
+pub(crate) use request::{ORIGINAL_URI, prepare_request};
 pub(crate) use sizes::{BODY_TOO_LARGE, RESPONSE_HEAD_TOO_LARGE, admit_body, check_response_head, count_body};

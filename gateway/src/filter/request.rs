@@ -7,11 +7,16 @@ use routing::RewrittenRequest;
 
 use super::{client_tls, edit_request, external, set_forwarded_headers, tell_error};
 use crate::context::Context;
+use crate::gate;
+use crate::request_head::{FieldName, HOST, RequestHead, value};
+
+pub(crate) const ORIGINAL_URI: FieldName<'static> = FieldName::new("x-original-uri", "X-Original-URI");
+const FORWARDED_PREFIX: FieldName<'static> = FieldName::new("x-forwarded-prefix", "X-Forwarded-Prefix");
 
 /// Makes the request that the upstream gets out of the one that was received.
 pub(crate) fn prepare_request(
     received: &RequestHeader,
-    request: &mut RequestHeader,
+    request: &mut RequestHead<'_>,
     context: &Context,
 ) -> pingora::Result<()> {
     let Context {
@@ -28,24 +33,24 @@ pub(crate) fn prepare_request(
         return Error::e_explain(ErrorType::InternalError, "request without a route");
     };
     let settings = snapshot.settings();
-    set_forwarded_headers(request, connection, *client, request_id.as_ref(), settings)?;
+    set_forwarded_headers(request, gate::authority(received), connection, *client, request_id.as_ref(), settings)?;
     if settings.original_uri_header {
         let target = context.received_target.as_deref().map_or(received.raw_path(), str::as_bytes);
         if let Ok(target) = HeaderValue::from_bytes(target) {
-            request.insert_header("X-Original-URI", target)?;
+            request.insert(ORIGINAL_URI, target);
         }
     }
     if !settings.request_headers.is_empty() {
         let (view, connection) = context.views(received, connection);
         for header in &settings.request_headers {
             if let Some(value) = header.value(&view, &connection) {
-                request.insert_header(&header.name, value)?;
+                request.insert(header.name.clone(), value);
             }
         }
     }
-    edit_request(rule, request)?;
-    client_tls::tell(rule, connection, request)?;
-    external::edit_request(rule, admission.grant.as_deref(), request)?;
+    edit_request(rule, request);
+    client_tls::tell(rule, connection, request);
+    external::edit_request(rule, admission.grant.as_deref(), request);
     if route.is_fallback {
         // As if the error of a backend without endpoints had been replaced.
         tell_error(rule, 503, received.headers.get(header::ACCEPT), request_id.as_ref(), request)?;
@@ -53,17 +58,16 @@ pub(crate) fn prepare_request(
     let RewrittenRequest { path, host, prefix } = &route.rewritten;
     if let Some(path) = path {
         // A rewritten target loses a question mark that nothing follows, as nginx's does.
-        let target = match request.uri.query().filter(|query| !query.is_empty()) {
+        request.set_target(match received.uri.query().filter(|query| !query.is_empty()) {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
-        };
-        request.set_raw_path(target.as_bytes())?;
+        });
     }
     if let Some(host) = host {
-        request.insert_header(header::HOST, host.as_str())?;
+        request.insert(HOST, value(host.as_str())?);
     }
     if let Some(prefix) = prefix {
-        request.insert_header("X-Forwarded-Prefix", prefix.as_str())?;
+        request.insert(FORWARDED_PREFIX, value(prefix.as_str())?);
     }
     Ok(())
 }

@@ -8,38 +8,45 @@
 mod pool;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use http::{HeaderName, HeaderValue, Method, Version, header};
-use pingora::Error;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::UniqueID as _;
+use pingora::protocols::Stream;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use pingora::{Error, ErrorType};
 use routing::Backend;
+use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
 
 use self::pool::Pool;
 use crate::context::Context;
+use crate::filter;
 use crate::proxy::Gateway;
+use crate::request_head::{self, HOST, RequestHead};
 use crate::upstream;
 
 /// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
-const HOP_FIELDS: [HeaderName; 6] = [
+const HOP_FIELDS: [HeaderName; 9] = [
     header::CONNECTION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    // Those that no standard knows any more.
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
-/// Those that no standard knows any more.
-const OLD_HOP_FIELDS: [&str; 3] = ["Keep-Alive", "Proxy-Connection", "HTTP2-Settings"];
 
 /// Carries requests, and owns the connections that it does so on.
 pub(crate) struct Relay {
@@ -91,15 +98,9 @@ impl Relay {
                 }
             },
         };
-        let mut upstream = HttpSession::new(stream);
-        let outcome = exchange(gateway, session, &mut upstream, is_reused, &peer, context).await;
-        if let Some(route) = &mut context.route {
-            route.relayed = Some(upstream.body_bytes_received());
-        }
-        match outcome {
-            Ok(()) => {
-                upstream.respect_keepalive();
-                if let (Some(stream), Some(idle_timeout)) = (upstream.reuse().await, peer.idle_timeout()) {
+        match exchange(gateway, session, stream, is_reused, &peer, context).await {
+            Ok(stream) => {
+                if let (Some(stream), Some(idle_timeout)) = (stream, peer.idle_timeout()) {
                     self.pool.put(key, stream, idle_timeout);
                 }
                 Ok(())
@@ -122,29 +123,46 @@ pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
         let headers = &request.headers;
         headers.contains_key(header::UPGRADE) || !headers.get_all(header::CONNECTION).iter().all(names_only_itself)
     };
-    session.as_mut().is_body_empty()
+    // Pingora's reader knows of `HEAD` only by its own writer.
+    session.req_header().method != Method::HEAD
+        && session.as_mut().is_body_empty()
         && !has_hop_fields(session.req_header())
         && is_http1(&route.backend)
         && rule.fallback.as_ref().is_none_or(is_http1)
 }
 
-/// One attempt: a request, and its answer as far as the client takes it.
+/// One attempt: a request, and its answer as far as the client takes it. Returns the connection if another request may
+/// follow on it.
 async fn exchange(
     gateway: &Gateway,
     session: &mut Session,
-    upstream: &mut HttpSession,
+    mut stream: Stream,
     is_reused: bool,
     peer: &HttpPeer,
     context: &mut Context,
-) -> pingora::Result<()> {
-    upstream.read_timeout = peer.options.read_timeout;
-    upstream.write_timeout = peer.options.write_timeout;
-    gateway.connected_to_upstream(session, is_reused, peer, upstream.id(), Some(upstream.digest()), context).await?;
-    let mut request = request_head(session.req_header())?;
-    gateway.upstream_request_filter(session, &mut request, context).await?;
-    upstream.write_request_header(Box::new(request)).await.map_err(Error::into_up)?;
+) -> pingora::Result<Option<Stream>> {
+    gateway.connected_to_upstream(session, is_reused, peer, stream.id(), None, context).await?;
+    let head = request_head(session.req_header(), context)?;
+    send(&mut stream, &head, peer.options.write_timeout).await?;
     gateway.request_body_filter(session, &mut None, true, context).await?;
-    upstream.finish_body().await.map_err(Error::into_up)?;
+    let mut upstream = HttpSession::new(stream);
+    upstream.read_timeout = peer.options.read_timeout;
+    let outcome = answer(gateway, session, &mut upstream, context).await;
+    if let Some(route) = &mut context.route {
+        route.relayed = Some(upstream.body_bytes_received());
+    }
+    outcome?;
+    upstream.respect_keepalive();
+    Ok(upstream.reuse().await)
+}
+
+/// Passes an answer on, piece by piece.
+async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    context: &mut Context,
+) -> pingora::Result<()> {
     let mut is_end = false;
     while !is_end {
         let mut failure = None;
@@ -155,7 +173,7 @@ async fn exchange(
         pieces.push(client_piece(gateway, session, first, context).await?);
         // What came with the head of an answer leaves with it.
         if is_head && !is_end {
-            match if_ready(upstream.read_response_task()).await {
+            match if_ready(pin!(upstream.read_response_task())).await {
                 Some(Ok(piece)) => {
                     is_end = piece.is_end();
                     pieces.push(client_piece(gateway, session, piece, context).await?);
@@ -173,20 +191,34 @@ async fn exchange(
     Ok(())
 }
 
-/// The head that goes to the upstream, before the phases edit it: the one that was received, without what is for its hop.
-fn request_head(received: &RequestHeader) -> pingora::Result<RequestHeader> {
-    let mut request = received.clone();
-    request.set_version(Version::HTTP_11);
-    for name in &HOP_FIELDS {
-        request.remove_header(name);
-    }
-    for name in OLD_HOP_FIELDS {
-        request.remove_header(name);
-    }
+/// The head that goes to the upstream: the one that was received, without what is for its hop, as the phases edit it.
+fn request_head(received: &RequestHeader, context: &Context) -> pingora::Result<BytesMut> {
+    let mut head = RequestHead::of(received);
+    head.remove_all(&HOP_FIELDS);
     if let Some(authority) = received.uri.authority() {
-        request.insert_header(header::HOST, authority.as_str())?;
+        head.insert(HOST, request_head::value(authority.as_str())?);
     }
-    Ok(request)
+    filter::prepare_request(received, &mut head, context)?;
+    #[cfg(debug_assertions)]
+    context.assert_same_path(head.target(received));
+    head.to_http1(received)
+}
+
+/// Sends a head. It fits into the buffer of the connection but for the longest ones, so that there is seldom a wait.
+async fn send(stream: &mut Stream, head: &[u8], limit: Option<Duration>) -> pingora::Result<()> {
+    let mut sending = pin!(async {
+        stream.write_all(head).await?;
+        stream.flush().await
+    });
+    let sent = match (if_ready(sending.as_mut()).await, limit) {
+        (Some(sent), _) => sent,
+        (None, Some(limit)) => match tokio::time::timeout(limit, sending).await {
+            Ok(sent) => sent,
+            Err(_) => return Err(Error::explain(ErrorType::WriteTimedout, "request head").into_up()),
+        },
+        (None, None) => sending.await,
+    };
+    sent.map_err(|error| Error::because(ErrorType::WriteError, "request head", error).into_up())
 }
 
 /// The next piece of an answer; an error when the client goes meanwhile.
@@ -238,8 +270,7 @@ fn is_of_unknown_length(request: &RequestHeader, head: &ResponseHeader) -> bool 
 }
 
 /// What a future has at once, if it has.
-async fn if_ready<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn if_ready<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => Poll::Ready(None),

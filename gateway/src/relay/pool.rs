@@ -119,9 +119,7 @@ impl Shard {
 
     /// Takes out what is of no use any more.
     fn sweep(&mut self, now: Duration) -> Vec<Idle> {
-        self.retain(|idle| {
-            idle.until > now && (now.saturating_sub(idle.since) < SWEEP || is_quiet(&mut idle.stream))
-        })
+        self.retain(|idle| idle.until > now && (now.saturating_sub(idle.since) < SWEEP || is_quiet(&mut idle.stream)))
     }
 
     fn retain(&mut self, mut is_kept: impl FnMut(&mut Idle) -> bool) -> Vec<Idle> {
@@ -189,7 +187,7 @@ mod tests {
         pool.put(1, ended, MINUTE);
         assert!(pool.take(1).is_none(), "its upstream has closed it");
         let (talking, mut upstream) = connection();
-        upstream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        upstream.write_all(b"HTTP/1.1").await.unwrap();
         pool.put(1, talking, MINUTE);
         assert!(pool.take(1).is_none(), "nobody asked for this answer");
         let (late, _upstream) = connection();

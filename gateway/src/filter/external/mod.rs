@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pingora::http::RequestHeader;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use routing::{CompiledExternalAuth, CompiledRule, Question};
@@ -22,6 +21,7 @@ use super::access::{Refusal, Visitor};
 use super::cache::{Cache, CacheKey};
 use super::servers::{Destination, Servers};
 use crate::failure::Failure;
+use crate::request_head::RequestHead;
 
 /// Answers that are remembered, over all rules.
 const REMEMBERED: usize = 16_384;
@@ -43,19 +43,12 @@ struct Remembered {
 }
 
 /// Replaces what a client says in the headers that are the authentication server's to set, also where it was not asked.
-pub(crate) fn edit_request(
-    rule: &CompiledRule,
-    grant: Option<&Grant>,
-    request: &mut RequestHeader,
-) -> pingora::Result<()> {
-    let Some(external) = rule.guards.as_ref().and_then(|guards| guards.external.as_ref()) else { return Ok(()) };
-    for name in &external.auth.response_headers {
-        request.remove_header(name);
-    }
+pub(super) fn edit_request(rule: &CompiledRule, grant: Option<&Grant>, request: &mut RequestHead<'_>) {
+    let Some(external) = rule.guards.as_ref().and_then(|guards| guards.external.as_ref()) else { return };
+    request.remove_all(&external.auth.response_headers);
     for (name, value) in grant.into_iter().flat_map(|grant| &grant.headers) {
-        request.append_header(name.clone(), value.clone())?;
+        request.append(name.clone(), value.clone());
     }
-    Ok(())
 }
 
 impl Authenticator {

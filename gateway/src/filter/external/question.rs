@@ -1,6 +1,6 @@
 //! The request that an authentication server gets: the headers of the client, and what they are worth.
 
-use http::{HeaderName, header};
+use http::HeaderName;
 use pingora::http::RequestHeader;
 use routing::Question;
 
@@ -8,6 +8,7 @@ use crate::filter::access::Visitor;
 use crate::filter::client_tls;
 use crate::filter::copy::copy_request;
 use crate::filter::forwarded::set_forwarded_headers;
+use crate::request_head::{HOST, RequestHead, value};
 
 /// Headers that would be taken for the gateway's own word, where the question does not set them.
 const OF_THE_GATEWAY: [HeaderName; 8] = [
@@ -32,21 +33,20 @@ pub(super) fn is_question(request: &RequestHeader) -> bool {
 pub(super) fn request(question: &Question<'_>, visitor: &Visitor<'_>) -> pingora::Result<RequestHeader> {
     let received = visitor.request;
     let Question { host, target, method, headers, cache_key: _ } = question;
-    let mut request = copy_request(received, method.clone(), target)?;
+    let request = copy_request(received, method.clone(), target)?;
     // Told as upstreams are told, for the host that the client asked for.
-    request.insert_header(header::HOST, visitor.view.authority)?;
+    let mut head = RequestHead::of(&request);
+    head.insert(HOST, value(visitor.view.authority)?);
     let Visitor { client, connection, request_id, settings, .. } = *visitor;
-    set_forwarded_headers(&mut request, connection, client, request_id, settings)?;
-    for name in &OF_THE_GATEWAY {
-        request.remove_header(name);
-    }
-    client_tls::tell(visitor.rule, connection, &mut request)?;
-    request.insert_header(header::HOST, &**host)?;
+    set_forwarded_headers(&mut head, visitor.view.authority, connection, client, request_id, settings)?;
+    head.remove_all(&OF_THE_GATEWAY);
+    client_tls::tell(visitor.rule, connection, &mut head);
+    head.insert(HOST, value(&**host)?);
     for (name, value) in headers {
         match value {
-            Some(value) => request.insert_header(name, value.clone())?,
-            None => drop(request.remove_header(name)),
+            Some(value) => head.insert(name.clone(), value.clone()),
+            None => head.remove(name),
         }
     }
-    Ok(request)
+    head.to_pingora(&request)
 }
