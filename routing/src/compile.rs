@@ -28,6 +28,7 @@ use crate::certificate::Certificate;
 use crate::credentials::Credentials;
 use crate::endpoint::Backend;
 use crate::host::{HostPattern, WildcardDepth};
+use crate::inline_text::InlineText;
 use crate::lane::{Lane, LaneCell};
 use crate::matcher::{HeaderMatch, QueryMatch};
 use crate::model::{
@@ -43,7 +44,7 @@ use crate::table::RouteTable;
 /// A host, ready for lookups. What a lookup touches lies together: with many hosts, its cost is that of the cache lines
 /// which have to come from memory.
 pub(crate) struct CompiledHost {
-    name: InlineName,
+    name: InlineText<INLINE_NAME>,
     kind: PatternKind,
     pub(crate) routes: RouteTable,
     pub(crate) tls: CompiledTls,
@@ -57,12 +58,6 @@ enum PatternKind {
     OneLabel,
     ManyLabels,
     Any,
-}
-
-/// A name that lies where it is compared, unless it is unusually long.
-enum InlineName {
-    Inline { len: u8, bytes: [u8; INLINE_NAME] },
-    Heap(Box<str>),
 }
 
 /// Covers `tenant.application.environment.example.com` and the like.
@@ -89,6 +84,8 @@ pub struct CompiledRoute {
     pub conditions: Option<Box<Conditions>>,
     /// What happens then.
     pub rule: Arc<CompiledRule>,
+    /// Where its requests go, when nothing but the route decides that.
+    pub(crate) only_backend: Option<Arc<Backend>>,
 }
 
 /// What a request must be beside its path.
@@ -178,7 +175,7 @@ impl CompiledHost {
             HostPattern::Wildcard { suffix, depth: WildcardDepth::OneOrMore } => (PatternKind::ManyLabels, &**suffix),
             HostPattern::Any => (PatternKind::Any, ""),
         };
-        Self { name: InlineName::new(name), kind, routes: RouteTable::new(routes), tls, client_tls }
+        Self { name: name.into(), kind, routes: RouteTable::new(routes), tls, client_tls }
     }
 
     pub(crate) fn pattern(&self) -> HostPattern {
@@ -197,38 +194,12 @@ impl CompiledHost {
 
     /// The text that lookups compare: the name, or what follows the `*.`.
     pub(crate) fn name(&self) -> &str {
-        match &self.name {
-            // Cut from a `str` as a whole, so it is one.
-            InlineName::Inline { len, bytes } => {
-                bytes.get(..usize::from(*len)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
-            }
-            InlineName::Heap(name) => name,
-        }
+        self.name.as_str()
     }
 
     /// Whether the name is this one, without looking at it as text.
     pub(crate) fn has_name(&self, other: &str) -> bool {
-        match &self.name {
-            InlineName::Inline { len, bytes } => {
-                usize::from(*len) == other.len() && bytes.get(..other.len()) == Some(other.as_bytes())
-            }
-            InlineName::Heap(name) => **name == *other,
-        }
-    }
-}
-
-// === impl InlineName ===
-
-impl InlineName {
-    fn new(name: &str) -> Self {
-        let mut bytes = [0; INLINE_NAME];
-        match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
-            (Some(place), Ok(len)) => {
-                place.copy_from_slice(name.as_bytes());
-                Self::Inline { len, bytes }
-            }
-            _ => Self::Heap(name.into()),
-        }
+        self.name.as_bytes() == other.as_bytes()
     }
 }
 
@@ -240,7 +211,8 @@ impl CompiledRoute {
         let is_unconditional = method.is_none() && headers.is_empty() && query.is_empty();
         let conditions = (!is_unconditional)
             .then(|| Box::new(Conditions { method: method.clone(), headers: headers.clone(), query: query.clone() }));
-        Self { path: path.clone(), conditions, rule }
+        let only_backend = rule.only_backend().map(Arc::clone);
+        Self { path: path.clone(), conditions, rule, only_backend }
     }
 
     /// Whether the route is for this request.
@@ -308,6 +280,17 @@ impl CompiledRule {
     #[must_use]
     pub fn pick(&self, entropy: u32) -> Option<&Target> {
         pick(&self.targets, self.total_weight, entropy)
+    }
+
+    /// The backend of all its requests; `None` where something of a request decides what becomes of it, or chance.
+    fn only_backend(&self) -> Option<&Arc<Backend>> {
+        let decides = self.canary.is_some()
+            || self.rule.upstream.balance.needs_index()
+            || self.filters.iter().any(Filter::decides);
+        match &*self.targets {
+            [only] if self.total_weight > 0 && !decides => only.backend.as_ref(),
+            _ => None,
+        }
     }
 }
 

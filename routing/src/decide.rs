@@ -129,7 +129,7 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection:
 /// Whether `/healthz` is the gateway's own: on the catch-all host, unless a route there claims more than `/`.
 fn is_health_check(host: Option<&Arc<CompiledHost>>, route: Option<&CompiledRoute>) -> bool {
     host.is_none_or(|host| host.is_any())
-        && route.is_none_or(|route| matches!(&route.path, PathMatch::Prefix(prefix) if prefix.as_str().is_empty()))
+        && route.is_none_or(|route| matches!(&route.path, PathMatch::Prefix(prefix) if prefix.as_bytes().is_empty()))
 }
 
 /// Runs the filters of a route that decide, and picks a backend.
@@ -141,6 +141,11 @@ fn apply<'s>(
     route: &'s CompiledRoute,
 ) -> Decision<'s> {
     let rule = &route.rule;
+    // With many routes, a rule is not in the processor's cache: where nothing is to be decided it is not read.
+    if let Some(backend) = &route.only_backend {
+        let rewritten = RewrittenRequest::default();
+        return Decision::Proxy(Plan { rule, backend, is_canary: false, rewritten, hash: 0 });
+    }
     let answer = |status, reason, body| Decision::Answer(Answer { status, reason, body, rule: Some(rule) });
     let pattern = if let PathMatch::Regex(pattern) = &route.path { Some(pattern) } else { None };
     let values = Values { request, connection, host: host_name, pattern };

@@ -8,7 +8,11 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::inline_text::InlineText;
 use crate::matcher::RegexPattern;
+
+/// Paths up to this length lie in the routes themselves, which are a cache line each then.
+const INLINE_PATH: usize = 30;
 
 /// Why the path of a request is refused with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +38,7 @@ pub enum PathError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
     /// Equal, byte for byte after normalisation.
-    Exact(Box<str>),
+    Exact(PathText),
     /// Equal, or followed by `/` and anything: element-wise, as `Prefix` of Ingress and `PathPrefix` of Gateway API.
     Prefix(PathPrefix),
     /// A regular expression.
@@ -43,7 +47,10 @@ pub enum PathMatch {
 
 /// A path prefix without its trailing slash; the prefix `/` is the empty text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathPrefix(Box<str>);
+pub struct PathPrefix(PathText);
+
+/// The text of a path that others are compared with.
+pub type PathText = InlineText<INLINE_PATH>;
 
 /// Removes dot segments (RFC 3986 section 5.2.4) and decodes percent-encoded unreserved characters (section 6.2.2.2).
 ///
@@ -147,10 +154,15 @@ impl PathPrefix {
         &self.0
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether `path` is the prefix or lies below it.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let rest = path.as_bytes().strip_prefix(self.as_bytes());
+        rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
     }
 }
 
@@ -161,7 +173,7 @@ impl PathMatch {
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         match self {
-            Self::Exact(expected) => **expected == *path,
+            Self::Exact(expected) => expected.as_bytes() == path.as_bytes(),
             Self::Prefix(prefix) => prefix.matches(path),
             Self::Regex(pattern) => pattern.is_match(path),
         }
@@ -171,9 +183,9 @@ impl PathMatch {
     #[must_use]
     pub fn n_characters(&self) -> usize {
         match self {
-            Self::Exact(path) => path.len(),
+            Self::Exact(path) => path.as_bytes().len(),
             // Without the trailing slash, which means nothing: `/a` and `/a/` are the same prefix.
-            Self::Prefix(prefix) => prefix.as_str().len(),
+            Self::Prefix(prefix) => prefix.as_bytes().len(),
             Self::Regex(pattern) => pattern.as_str().len(),
         }
     }

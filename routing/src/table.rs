@@ -2,13 +2,14 @@
 //! allocates nothing.
 
 use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::compile::{CompiledHost, CompiledRoute};
+use crate::flat_table::FlatTable;
 use crate::matcher::{RegexPattern, RegexSet};
 use crate::path::PathMatch;
 use crate::request::RequestView;
@@ -17,19 +18,16 @@ use crate::request::RequestView;
 const LINEAR_ROUTES: usize = 8;
 /// Hosts in one shard of a [`HostMap`] when it is built; a shard may grow to twice that.
 const SHARD_HOSTS: usize = 64;
-/// Prefixes with more elements than this share the last bit of a [`Depths`].
-const MAX_DEPTH: usize = 63;
+/// Numbers from this one on share the last bit of a [`Sizes`].
+const MAX_SIZE: usize = 63;
 
 /// Hosts by name, in shards that snapshots share: a change of one host copies one shard.
 #[derive(Clone, Default)]
 pub(crate) struct HostMap {
     hasher: RandomState,
-    shards: Box<[Arc<Shard>]>,
+    shards: Box<[FlatTable<Arc<CompiledHost>>]>,
     len: usize,
 }
-
-/// Hosts with the hashes of their names.
-type Shard = HashTable<(u64, Arc<CompiledHost>)>;
 
 /// The routes of one host, in order of precedence.
 pub(crate) struct RouteTable {
@@ -37,30 +35,30 @@ pub(crate) struct RouteTable {
     index: Option<Box<RouteIndex>>,
 }
 
-/// Finds the routes of a path without trying all.
+/// Finds the routes of a path without trying all. Routes with an equal path follow one another: they are a run, which
+/// is found by its first route.
 struct RouteIndex {
     hasher: RandomState,
-    /// Runs of routes with an equal path.
-    groups: Box<[Group]>,
-    /// Groups with a literal path, by class and text.
-    literals: HashTable<u32>,
-    /// The groups whose path is a regular expression, in order; empty when there are none.
-    regexes: Box<[u32]>,
+    /// Runs with a literal path, by class and text.
+    literals: FlatTable<RunStart>,
+    /// The runs whose path is a regular expression, in order; empty when there are none.
+    regexes: Box<[RunStart]>,
     /// All of them in one automaton; `None` when they are too large together.
     regex_set: Option<RegexSet>,
-    prefix_depths: Depths,
+    /// Numbers of bytes.
+    exact_lengths: Sizes,
+    /// Numbers of path elements.
+    prefix_depths: Sizes,
     longest_prefix: usize,
 }
 
+/// The number of the first route of a run, counted from one: a slot of a table that is free is marked by zero.
 #[derive(Clone, Copy)]
-struct Group {
-    start: u32,
-    end: u32,
-}
+struct RunStart(NonZeroU32);
 
-/// Which numbers of path elements some prefix has.
+/// Which sizes there are, so that what has another need not be looked for.
 #[derive(Clone, Copy, Default)]
-struct Depths(u64);
+struct Sizes(u64);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -74,22 +72,15 @@ impl HostMap {
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<CompiledHost>> {
         let hash = self.hasher.hash_one(name);
         let shard = self.shards.get(shard_of(hash, self.shards.len()))?;
-        shard.find(hash, |(entry, host)| *entry == hash && host.has_name(name)).map(|(_, host)| host)
+        shard.find(place_of(hash), |host| host.has_name(name))
     }
 
     pub(crate) fn insert(&mut self, host: Arc<CompiledHost>) {
         if self.len >= self.shards.len() * SHARD_HOSTS * 2 {
             self.grow();
         }
-        let hash = self.hasher.hash_one(host.name());
-        let index = shard_of(hash, self.shards.len());
-        let shard = Arc::make_mut(&mut self.shards[index]);
-        match shard.find_mut(hash, |(entry, other)| *entry == hash && other.has_name(host.name())) {
-            Some(entry) => entry.1 = host,
-            None => {
-                shard.insert_unique(hash, (hash, host), |(hash, _)| *hash);
-                self.len += 1;
-            }
+        if self.put(host).is_none() {
+            self.len += 1;
         }
     }
 
@@ -97,9 +88,7 @@ impl HostMap {
         let hash = self.hasher.hash_one(name);
         let index = shard_of(hash, self.shards.len());
         let Some(shard) = self.shards.get_mut(index) else { return };
-        let shard = Arc::make_mut(shard);
-        if let Ok(entry) = shard.find_entry(hash, |(entry, host)| *entry == hash && host.has_name(name)) {
-            entry.remove();
+        if shard.remove(place_of(hash), |host| host.has_name(name)).is_some() {
             self.len -= 1;
         }
         if self.len == 0 {
@@ -108,7 +97,7 @@ impl HostMap {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<CompiledHost>> {
-        self.shards.iter().flat_map(|shard| shard.iter().map(|(_, host)| host))
+        self.shards.iter().flat_map(FlatTable::iter)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -117,18 +106,30 @@ impl HostMap {
 
     fn grow(&mut self) {
         let n_shards = (self.len / SHARD_HOSTS + 1).next_power_of_two();
-        let mut shards: Vec<Shard> = vec![HashTable::new(); n_shards];
-        for (hash, host) in self.shards.iter().flat_map(|shard| shard.iter()) {
-            shards[shard_of(*hash, n_shards)].insert_unique(*hash, (*hash, Arc::clone(host)), |(hash, _)| *hash);
+        let hosts: Vec<_> = self.iter().map(Arc::clone).collect();
+        self.shards = vec![FlatTable::default(); n_shards].into();
+        for host in hosts {
+            self.put(host);
         }
-        self.shards = shards.into_iter().map(Arc::new).collect();
+    }
+
+    /// Adds a host, and returns the one that had its name.
+    fn put(&mut self, host: Arc<CompiledHost>) -> Option<Arc<CompiledHost>> {
+        let hash = self.hasher.hash_one(host.name());
+        let index = shard_of(hash, self.shards.len());
+        let name = Arc::clone(&host);
+        self.shards[index].insert(place_of(hash), host, |other| other.has_name(name.name()))
     }
 }
 
-/// The shard of a hash; any number when there are no shards. The table inside a shard uses the lowest and the highest
-/// bits, so these are from the middle.
+/// The shard of a hash; any number when there are no shards. The table inside a shard uses the other half of the bits.
 fn shard_of(hash: u64, n_shards: usize) -> usize {
-    (hash >> 24) as u32 as usize & n_shards.wrapping_sub(1)
+    (hash >> 32) as usize & n_shards.wrapping_sub(1)
+}
+
+/// What a hash is in the table of a shard.
+fn place_of(hash: u64) -> u32 {
+    hash as u32
 }
 
 // === impl RouteTable ===
@@ -157,48 +158,49 @@ impl RouteTable {
 impl RouteIndex {
     fn new(routes: &[CompiledRoute]) -> Self {
         let hasher = RandomState::default();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut start = 0;
-        for run in routes.chunk_by(|a, b| a.path == b.path) {
-            let end = start + u32::try_from(run.len()).unwrap_or(u32::MAX);
-            groups.push(Group { start, end });
-            start = end;
-        }
-        let path_of = |number: u32| &routes[groups[number as usize].start as usize].path;
-        let mut literals = HashTable::with_capacity(groups.len());
-        let mut regexes: Vec<(u32, &RegexPattern)> = Vec::new();
-        let mut prefix_depths = Depths::default();
+        let mut literals = FlatTable::with_capacity(routes.len());
+        let mut regexes: Vec<(RunStart, &RegexPattern)> = Vec::new();
+        let mut exact_lengths = Sizes::default();
+        let mut prefix_depths = Sizes::default();
         let mut longest_prefix = 0;
-        for number in (0_u32..).take(groups.len()) {
-            match path_of(number) {
-                PathMatch::Regex(pattern) => regexes.push((number, pattern)),
+        let mut next = RunStart::FIRST;
+        for run in routes.chunk_by(|a, b| a.path == b.path) {
+            let start = next;
+            next = start.after(run.len());
+            let path = &run[0].path;
+            match path {
+                PathMatch::Regex(pattern) => regexes.push((start, pattern)),
                 PathMatch::Prefix(prefix) => {
-                    prefix_depths.add(depth(prefix.as_str()));
-                    longest_prefix = longest_prefix.max(prefix.as_str().len());
+                    prefix_depths.add(depth(prefix.as_bytes()));
+                    longest_prefix = longest_prefix.max(prefix.as_bytes().len());
                 }
-                PathMatch::Exact(_) => {}
+                PathMatch::Exact(path) => exact_lengths.add(path.as_bytes().len()),
             }
-            let hash_of = |path| literal(path).map(|(class, text)| hash(&hasher, class, text));
-            if let Some(hash) = hash_of(path_of(number)) {
-                literals.insert_unique(hash, number, |other| hash_of(path_of(*other)).unwrap_or_default());
+            if let Some((class, text)) = literal(path) {
+                literals.insert(hash(&hasher, class, text), start, |_| false);
             }
         }
         let patterns: Vec<&RegexPattern> = regexes.iter().map(|(_, pattern)| *pattern).collect();
         Self {
             regex_set: if patterns.is_empty() { None } else { RegexSet::new(&patterns) },
-            regexes: regexes.into_iter().map(|(number, _)| number).collect(),
-            groups: groups.into(),
+            regexes: regexes.into_iter().map(|(start, _)| start).collect(),
             hasher,
             literals,
+            exact_lengths,
             prefix_depths,
             longest_prefix,
         }
     }
 
     fn find<'r>(&self, routes: &'r [CompiledRoute], request: &RequestView<'_>) -> Option<&'r CompiledRoute> {
-        self.find_literal(routes, Class::Exact, request.path, request)
+        self.find_exact(routes, request)
             .or_else(|| self.find_regex(routes, request))
             .or_else(|| self.find_prefix(routes, request))
+    }
+
+    fn find_exact<'r>(&self, routes: &'r [CompiledRoute], request: &RequestView<'_>) -> Option<&'r CompiledRoute> {
+        let is_possible = self.exact_lengths.has(request.path.len());
+        if is_possible { self.find_literal(routes, Class::Exact, request.path, request) } else { None }
     }
 
     fn find_literal<'r>(
@@ -208,10 +210,10 @@ impl RouteIndex {
         text: &str,
         request: &RequestView<'_>,
     ) -> Option<&'r CompiledRoute> {
-        let number = self.literals.find(hash(&self.hasher, class, text), |number| {
-            literal(&routes[self.groups[*number as usize].start as usize].path) == Some((class, text))
-        })?;
-        self.first_in_group(routes, *number, request)
+        let text = text.as_bytes();
+        let is_it = |start: &RunStart| literal(&routes[start.index()].path) == Some((class, text));
+        let start = self.literals.find(hash(&self.hasher, class, text), is_it)?;
+        first_in_run(&routes[start.index()..], request)
     }
 
     fn find_regex<'r>(&self, routes: &'r [CompiledRoute], request: &RequestView<'_>) -> Option<&'r CompiledRoute> {
@@ -221,10 +223,10 @@ impl RouteIndex {
         };
         // The automaton names the first pattern that fits the path. Only when its routes want more of the request than
         // that are the following ones tried, one by one.
-        self.regexes[first..].iter().find_map(|number| {
-            let group = &self.groups[*number as usize];
-            let is_match = routes[group.start as usize].path.matches(request.path);
-            if is_match { self.first_in_group(routes, *number, request) } else { None }
+        self.regexes[first..].iter().find_map(|start| {
+            let run = &routes[start.index()..];
+            let is_match = run[0].path.matches(request.path);
+            if is_match { first_in_run(run, request) } else { None }
         })
     }
 
@@ -250,46 +252,60 @@ impl RouteIndex {
             n_elements -= 1;
         }
     }
+}
 
-    fn first_in_group<'r>(
-        &self,
-        routes: &'r [CompiledRoute],
-        number: u32,
-        request: &RequestView<'_>,
-    ) -> Option<&'r CompiledRoute> {
-        let Group { start, end } = self.groups[number as usize];
-        routes[start as usize..end as usize].iter().find(|route| route.matches_beside_path(request))
+/// The first route that fits a request, of the run that `routes` begin with.
+fn first_in_run<'r>(routes: &'r [CompiledRoute], request: &RequestView<'_>) -> Option<&'r CompiledRoute> {
+    let (first, others) = routes.split_first()?;
+    if first.matches_beside_path(request) {
+        return Some(first);
+    }
+    others.iter().take_while(|route| route.path == first.path).find(|route| route.matches_beside_path(request))
+}
+
+// === impl RunStart ===
+
+impl RunStart {
+    const FIRST: Self = Self(NonZeroU32::MIN);
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+
+    /// The start of the run that follows one of so many routes.
+    fn after(self, n_routes: usize) -> Self {
+        Self(self.0.saturating_add(u32::try_from(n_routes).unwrap_or(u32::MAX)))
     }
 }
 
-// === impl Depths ===
+// === impl Sizes ===
 
-impl Depths {
-    fn add(&mut self, depth: usize) {
-        self.0 |= 1 << depth.min(MAX_DEPTH);
+impl Sizes {
+    fn add(&mut self, size: usize) {
+        self.0 |= 1 << size.min(MAX_SIZE);
     }
 
-    fn has(self, depth: usize) -> bool {
-        self.0 >> depth.min(MAX_DEPTH) & 1 == 1
+    fn has(self, size: usize) -> bool {
+        self.0 >> size.min(MAX_SIZE) & 1 == 1
     }
 }
 
 /// The number of elements of a prefix: none for `/`.
-fn depth(prefix: &str) -> usize {
-    prefix.bytes().filter(|byte| *byte == b'/').count()
+fn depth(prefix: &[u8]) -> usize {
+    prefix.iter().filter(|byte| **byte == b'/').count()
 }
 
-fn literal(path: &PathMatch) -> Option<(Class, &str)> {
+fn literal(path: &PathMatch) -> Option<(Class, &[u8])> {
     match path {
-        PathMatch::Exact(path) => Some((Class::Exact, path)),
-        PathMatch::Prefix(prefix) => Some((Class::Prefix, prefix.as_str())),
+        PathMatch::Exact(path) => Some((Class::Exact, path.as_bytes())),
+        PathMatch::Prefix(prefix) => Some((Class::Prefix, prefix.as_bytes())),
         PathMatch::Regex(_) => None,
     }
 }
 
-fn hash(hasher: &RandomState, class: Class, text: &str) -> u64 {
+fn hash(hasher: &RandomState, class: Class, text: &[u8]) -> u32 {
     let mut hasher = hasher.build_hasher();
     hasher.write_u8(class as u8);
-    hasher.write(text.as_bytes());
-    hasher.finish()
+    hasher.write(text);
+    hasher.finish() as u32
 }

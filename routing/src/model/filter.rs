@@ -183,6 +183,21 @@ pub struct Fraction {
     pub denominator: NonZeroU32,
 }
 
+impl Filter {
+    /// Whether the step decides what becomes of a request. The others change headers or send copies of what goes on.
+    pub(crate) fn decides(&self) -> bool {
+        match self {
+            Self::Deny(_)
+            | Self::Redirect(_)
+            | Self::Respond(_)
+            | Self::NotFound
+            | Self::Rewrite(_)
+            | Self::Cors(_) => true,
+            Self::RequestHeaders(_) | Self::ResponseHeaders(_) | Self::Mirror(_) => false,
+        }
+    }
+}
+
 impl Fraction {
     /// All requests.
     pub const ALL: Self = Self { numerator: 1, denominator: NonZeroU32::MIN };
