@@ -126,6 +126,8 @@ pub struct CompiledRule {
     /// Room for what the data plane derives from the rule, such as its metric handles.
     pub slot: Slot,
     total_weight: u32,
+    /// Whether some of its requests find their endpoint by a key.
+    pub(crate) has_key: bool,
 }
 
 /// A backend and its share of the requests of a rule.
@@ -241,12 +243,14 @@ impl CompiledRule {
     fn compile(rule: &Arc<Rule>, client_tls: Option<&Arc<CompiledClientTls>>, linker: &mut Linker<'_>) -> Self {
         let (targets, total_weight) = targets(&rule.backends, linker);
         let fallback = rule.fallback.as_ref().map(&mut *linker.backends);
-        if rule.upstream.balance.needs_index() || rule.upstream.affinity.is_some() {
+        let mut has_key = rule.upstream.balance.needs_index();
+        if has_key || rule.upstream.affinity.is_some() {
             let backends = targets.iter().filter_map(|target| target.backend.as_ref()).chain(&fallback);
             backends.for_each(|backend| backend.require_index());
         }
         let canary = rule.upstream.canary.as_ref().map(|canary| {
             let backend = (linker.backends)(&canary.backend);
+            has_key |= canary.balance.needs_index();
             if canary.balance.needs_index() || canary.affinity.is_some() {
                 backend.require_index();
             }
@@ -273,6 +277,7 @@ impl CompiledRule {
             cors,
             slot: Slot::default(),
             total_weight,
+            has_key,
         }
     }
 
@@ -284,9 +289,7 @@ impl CompiledRule {
 
     /// The backend of all its requests; `None` where something of a request decides what becomes of it, or chance.
     fn only_backend(&self) -> Option<&Arc<Backend>> {
-        let decides = self.canary.is_some()
-            || self.rule.upstream.balance.needs_index()
-            || self.filters.iter().any(Filter::decides);
+        let decides = self.canary.is_some() || self.has_key || self.filters.iter().any(Filter::decides);
         match &*self.targets {
             [only] if self.total_weight > 0 && !decides => only.backend.as_ref(),
             _ => None,
@@ -320,6 +323,7 @@ fn pick(targets: &[Target], total_weight: u32, entropy: u32) -> Option<&Target> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HeaderEdits;
 
     fn rule(weights: &[u32]) -> CompiledRule {
         let mut total_weight = 0;
@@ -349,6 +353,7 @@ mod tests {
             cors: None,
             slot,
             total_weight,
+            has_key: false,
         }
     }
 
@@ -371,5 +376,27 @@ mod tests {
         assert!(rule(&[0]).pick(u32::MAX).is_none());
         assert!(rule(&[0, 0]).pick(7).is_none());
         assert!(rule(&[5]).pick(u32::MAX).is_some());
+    }
+
+    #[test]
+    fn a_rule_has_one_backend_only_where_nothing_else_decides() {
+        let backend = || {
+            let port = crate::model::PortRef::Number(80);
+            Some(Arc::new(Backend::new(BackendRef { namespace: "ns".into(), service: "web".into(), port })))
+        };
+        let has_only = |change: &dyn Fn(&mut CompiledRule), weights: &[u32]| {
+            let mut rule = rule(weights);
+            rule.targets.iter_mut().for_each(|target| target.backend = backend());
+            change(&mut rule);
+            rule.only_backend().is_some()
+        };
+        assert!(has_only(&|_| {}, &[5]));
+        assert!(has_only(&|rule| rule.filters = Arc::new([Filter::ResponseHeaders(HeaderEdits::default())]), &[5]));
+        assert!(!has_only(&|rule| rule.filters = Arc::new([Filter::NotFound]), &[5]));
+        assert!(!has_only(&|rule| rule.canary = backend(), &[5]));
+        assert!(!has_only(&|rule| rule.has_key = true, &[5]));
+        assert!(!has_only(&|rule| rule.targets[0].backend = None, &[5]));
+        assert!(!has_only(&|_| {}, &[0]));
+        assert!(!has_only(&|_| {}, &[1, 1]));
     }
 }

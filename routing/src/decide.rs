@@ -179,10 +179,7 @@ fn apply<'s>(
     match rule.pick(request.entropy).and_then(|target| target.backend.as_ref()) {
         Some(primary) => {
             let canary = canary(rule, primary, request);
-            let hash = match &rule.rule.upstream.balance(canary.is_some()).algorithm {
-                Algorithm::Hash { key, .. } => key.sum(&values),
-                Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
-            };
+            let hash = if rule.has_key { hash(rule, canary.is_some(), &values) } else { 0 };
             let backend = canary.unwrap_or(primary);
             Decision::Proxy(Plan { rule, backend, is_canary: canary.is_some(), rewritten, hash })
         }
@@ -196,10 +193,19 @@ fn is_preflight(rule: &CompiledRule, request: &RequestView<'_>) -> bool {
     cors.is_some_and(|cors| cors.allowed_origin(request.headers).is_some())
 }
 
+/// The sum of the key that the endpoint is chosen by.
+fn hash(rule: &CompiledRule, is_canary: bool, values: &Values<'_>) -> u32 {
+    match &rule.rule.upstream.balance(is_canary).algorithm {
+        Algorithm::Hash { key, .. } => key.sum(values),
+        Algorithm::RoundRobin | Algorithm::Ewma | Algorithm::LeastRequests => 0,
+    }
+}
+
 /// The backend of the canary, when it takes the request.
 fn canary<'s>(rule: &'s CompiledRule, primary: &Backend, request: &RequestView<'_>) -> Option<&'s Arc<Backend>> {
+    let backend = rule.canary.as_ref()?;
     let policy = &rule.rule.upstream;
-    let (canary, backend) = policy.canary.as_ref().zip(rule.canary.as_ref())?;
+    let canary = policy.canary.as_ref()?;
     let primary = Candidate { backend: primary, affinity: policy.affinity(false) };
     let own = Candidate { backend, affinity: policy.affinity(true) };
     takes(canary, primary, own, request).then_some(backend)

@@ -27,6 +27,12 @@ impl<T> FlatTable<T> {
         self.entries().map(|(_, value)| value)
     }
 
+    /// Whether both lie in the same memory.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.slots, &other.slots)
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
         self.slots.iter().flatten()
     }
@@ -106,7 +112,7 @@ fn put<T>(slots: &mut [Option<Entry<T>>], entry: Entry<T>) {
 
 /// Where the search for a hash begins. Multiplying instead of dividing spreads hashes evenly over any number of slots.
 fn home(hash: u32, n_slots: usize) -> usize {
-    (u64::from(hash) * n_slots as u64 >> 32) as usize
+    ((u64::from(hash) * n_slots as u64) >> 32) as usize
 }
 
 fn next(at: usize, n_slots: usize) -> usize {

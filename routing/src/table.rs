@@ -309,3 +309,70 @@ fn hash(hasher: &RandomState, class: Class, text: &[u8]) -> u32 {
     hasher.write(text);
     hasher.finish() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::compile::Linker;
+    use crate::endpoint::Backend;
+    use crate::host::HostPattern;
+    use crate::lane::Lane;
+    use crate::model::Host;
+
+    fn host(number: usize) -> Arc<CompiledHost> {
+        let mut linker = Linker {
+            backends: &mut |reference| Arc::new(Backend::new(reference.clone())),
+            certificates: &mut Lane::default(),
+            credentials: &mut Lane::default(),
+            authorities: &mut Lane::default(),
+        };
+        let model = Host { tls: None, client_tls: None, routes: Vec::new() };
+        Arc::new(CompiledHost::compile(HostPattern::Exact(name(number).into()), &model, &mut linker))
+    }
+
+    fn name(number: usize) -> String {
+        format!("h{number}.example")
+    }
+
+    #[test]
+    fn hosts_come_and_go_as_in_a_set() {
+        let (mut map, mut set) = (HostMap::default(), BTreeSet::new());
+        for step in 0..4000_usize {
+            // A walk that meets most numbers more than once.
+            let number = step.wrapping_mul(7919) % 1500;
+            if step % 3 == 2 {
+                map.remove(&name(number));
+                set.remove(&number);
+            } else {
+                map.insert(host(number));
+                set.insert(number);
+            }
+            assert_eq!(map.get(&name(number)).is_some(), set.contains(&number));
+            assert_eq!(map.len, set.len());
+        }
+        (0..1500).for_each(|number| assert_eq!(map.get(&name(number)).is_some(), set.contains(&number), "{number}"));
+        assert_eq!(map.iter().count(), set.len());
+        (0..1500).for_each(|number| map.remove(&name(number)));
+        assert!(map.is_empty() && map.shards.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_one_host_copies_one_shard() {
+        let mut map = HostMap::default();
+        (0..3000).for_each(|number| map.insert(host(number)));
+        let old = map.clone();
+        let n_copied = |map: &HostMap| map.shards.iter().zip(&old.shards).filter(|(a, b)| !a.shares_with(b)).count();
+        assert_eq!((map.shards.len(), n_copied(&map)), (64, 0));
+        map.insert(host(7));
+        assert_eq!(n_copied(&map), 1);
+        map = old.clone();
+        map.insert(host(3000));
+        assert_eq!(n_copied(&map), 1);
+        map = old.clone();
+        map.remove(&name(7));
+        assert_eq!(n_copied(&map), 1);
+        assert!(old.get(&name(7)).is_some());
+    }
+}
