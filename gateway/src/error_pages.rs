@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::exchange::{Answer, exchange};
 use crate::filter;
 use crate::gate;
-use crate::request_head::{HOST, RequestHead, value};
+use crate::request_head::{HOST, RequestHead, field_value};
 use crate::upstream::{self, Protocol};
 
 /// Idle connections that are kept, over all backends.
@@ -109,7 +109,7 @@ fn request(received: &RequestHeader, context: &Context, status: u16) -> pingora:
     let request = filter::copy_request(received, received.method.clone(), &target)?;
     let mut head = RequestHead::of(&request);
     let authority = gate::authority(received);
-    head.insert(HOST, value(authority)?);
+    head.insert(HOST, field_value(authority)?);
     if rule.guards.as_ref().is_some_and(|guards| guards.basic.is_some()) {
         head.remove(&header::AUTHORIZATION);
     }
@@ -118,7 +118,7 @@ fn request(received: &RequestHeader, context: &Context, status: u16) -> pingora:
     filter::tell_error(rule, status, received.headers.get(header::ACCEPT), request_id, &mut head)?;
     let target = context.received_target.as_deref().map_or(received.raw_path(), str::as_bytes);
     head.set_or_remove(filter::ORIGINAL_URI, HeaderValue::from_bytes(target).ok());
-    head.to_pingora(&request)
+    head.to_pingora()
 }
 
 fn page(answer: Answer, request: &RequestHeader) -> pingora::Result<Page> {

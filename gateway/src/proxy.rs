@@ -135,8 +135,8 @@ impl ProxyHttp for Gateway {
         let mut head = RequestHead::of(request);
         filter::prepare_request(session.req_header(), &mut head, context)?;
         #[cfg(debug_assertions)]
-        context.assert_same_path(head.target(request));
-        *request = head.to_pingora(request)?;
+        context.assert_same_path(head.target());
+        *request = head.to_pingora()?;
         Ok(())
     }
 
@@ -313,6 +313,7 @@ mod tests {
 
     use super::*;
     use crate::connections::Connections;
+    use crate::relay::Pool;
     use crate::telemetry::PodIdentity;
 
     fn gateway() -> Gateway {
@@ -324,7 +325,7 @@ mod tests {
             Arc::new(metrics),
             None,
             Gatekeeper::new(1).unwrap(),
-            Relay::new(1, 1, 1, &tokio::runtime::Handle::current()),
+            Relay::new(Arc::new(Pool::new(1, 1)), 1),
         )
     }
 

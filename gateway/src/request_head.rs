@@ -16,8 +16,9 @@ const ADDED: usize = 16;
 /// Where an HTTP/1 request says for whom it is, as servers have always read it.
 pub(crate) const HOST: FieldName<'static> = FieldName::new("host", "Host");
 
-/// The fields of a request, in their order, and its target, where that is another than was received.
+/// A request with other fields, which have an order, and with another target, where there is one.
 pub(crate) struct RequestHead<'r> {
+    request: &'r RequestHeader,
     fields: Vec<Field<'r>>,
     target: Option<Vec<u8>>,
 }
@@ -78,7 +79,7 @@ impl<'r> RequestHead<'r> {
             let text = texts.next().map_or(Text::Plain, |text| Text::Received(text.as_slice()));
             fields.push(Field { name: FieldName { name: name.clone(), text }, value: value.clone() });
         }
-        Self { fields, target: None }
+        Self { request, fields, target: None }
     }
 
     /// The first value of a field.
@@ -135,24 +136,25 @@ impl<'r> RequestHead<'r> {
         self.target = Some(target.into_bytes());
     }
 
-    /// The target that the server gets of a request with these fields.
-    pub(crate) fn target<'h>(&'h self, request: &'h RequestHeader) -> &'h [u8] {
-        self.target.as_deref().unwrap_or_else(|| request.raw_path())
+    /// The target that the server gets.
+    pub(crate) fn target(&self) -> &[u8] {
+        self.target.as_deref().unwrap_or_else(|| self.request.raw_path())
     }
 
-    /// The head of a request with these fields as HTTP/1.1 writes it (RFC 9112 section 3).
+    /// The head as HTTP/1.1 writes it (RFC 9112 section 3).
     ///
     /// # Errors
     ///
     /// A target with a byte that would end it.
-    pub(crate) fn to_http1(&self, request: &RequestHeader) -> pingora::Result<BytesMut> {
-        let (method, target) = (request.method.as_str().as_bytes(), self.target(request));
+    pub(crate) fn to_http1(&self) -> pingora::Result<BytesMut> {
+        const VERSION: &[u8] = b" HTTP/1.1\r\n";
+        let (method, target) = (self.request.method.as_str().as_bytes(), self.target());
         if target.is_empty() || target.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b' ')) {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "target cannot be written");
         }
         let fields: usize = self.fields.iter().map(|field| field.name.as_bytes().len() + field.value.len() + 4).sum();
-        let mut wire = BytesMut::with_capacity(method.len() + target.len() + 14 + fields);
-        for part in [method, b" ", target, b" HTTP/1.1\r\n"] {
+        let mut wire = BytesMut::with_capacity(method.len() + 1 + target.len() + VERSION.len() + fields + 2);
+        for part in [method, b" ", target, VERSION] {
             wire.put_slice(part);
         }
         for Field { name, value } in &self.fields {
@@ -164,28 +166,28 @@ impl<'r> RequestHead<'r> {
         Ok(wire)
     }
 
-    /// A request like another one with these fields, as Pingora sends it.
+    /// The request as Pingora sends it.
     ///
     /// # Errors
     ///
     /// A target that Pingora does not take.
-    pub(crate) fn to_pingora(&self, request: &RequestHeader) -> pingora::Result<RequestHeader> {
+    pub(crate) fn to_pingora(&self) -> pingora::Result<RequestHeader> {
+        let request = self.request;
         let mut edited = RequestHeader::build(request.method.clone(), b"/", Some(self.fields.len()))?;
         match &self.target {
             None if request.uri.authority().is_some() => edited.set_uri(request.uri.clone()),
-            _ => edited.set_raw_path(self.target(request))?,
+            _ => edited.set_raw_path(self.target())?,
         }
         edited.set_version(request.version);
         if let Some(is_set) = request.send_end_stream() {
             edited.set_send_end_stream(is_set);
         }
         for Field { name, value } in &self.fields {
-            let text = match name.text {
-                Text::Received(text) => Bytes::copy_from_slice(text),
-                Text::Own(text) => Bytes::from_static(text.as_bytes()),
-                Text::Plain => Bytes::copy_from_slice(name.name.as_str().as_bytes()),
+            match name.text {
+                Text::Received(text) => edited.append_header(Bytes::copy_from_slice(text), value.clone())?,
+                Text::Own(text) => edited.append_header(text, value.clone())?,
+                Text::Plain => edited.append_header(&name.name, value.clone())?,
             };
-            edited.append_header(text, value.clone())?;
         }
         Ok(edited)
     }
@@ -196,7 +198,7 @@ impl<'r> RequestHead<'r> {
 /// # Errors
 ///
 /// A byte that no field can have (RFC 9110 section 5.5).
-pub(crate) fn value<'t>(text: impl Into<Cow<'t, str>>) -> pingora::Result<HeaderValue> {
+pub(crate) fn field_value<'t>(text: impl Into<Cow<'t, str>>) -> pingora::Result<HeaderValue> {
     let value = match text.into() {
         Cow::Borrowed(text) => HeaderValue::from_str(text),
         Cow::Owned(text) => HeaderValue::try_from(text),
@@ -220,8 +222,8 @@ mod tests {
         request
     }
 
-    fn wire(head: &RequestHead<'_>, request: &RequestHeader) -> String {
-        String::from_utf8(head.to_http1(request).unwrap().to_vec()).unwrap()
+    fn wire(head: &RequestHead<'_>) -> String {
+        String::from_utf8(head.to_http1().unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -233,7 +235,7 @@ mod tests {
         head.append(HeaderName::from_static("x-plain"), HeaderValue::from_static("y"));
         let expected = "GET /a?b HTTP/1.1\r\nhoSt: a.test\r\nSOAPAction: x\r\nX-Forwarded-For: 192.0.2.1\r\n\
                         Accept: */*\r\nx-plain: y\r\n\r\n";
-        assert_eq!(wire(&head, &request), expected);
+        assert_eq!(wire(&head), expected);
     }
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
         ] {
             let mut head = RequestHead::of(&request);
             head.set_target(target.to_owned());
-            assert_eq!(head.to_http1(&request).is_ok(), is_written, "{target:?}");
+            assert_eq!(head.to_http1().is_ok(), is_written, "{target:?}");
         }
     }
 
@@ -260,10 +262,10 @@ mod tests {
         request.set_send_end_stream(false);
         let mut head = RequestHead::of(&request);
         head.append(HeaderName::from_static("x-b"), HeaderValue::from_static("3"));
-        let edited = head.to_pingora(&request).unwrap();
+        let edited = head.to_pingora().unwrap();
         assert_eq!((edited.raw_path(), edited.version), (&b"/a?b"[..], http::Version::HTTP_2));
         assert_eq!(edited.send_end_stream(), Some(false));
-        let mut lines = bytes::BytesMut::new();
+        let mut lines = BytesMut::new();
         edited.header_to_h1_wire(&mut lines);
         assert_eq!(lines, "Host: a.test\r\nX-A: 1\r\nX-A: 2\r\nx-b: 3\r\n");
     }
@@ -299,7 +301,7 @@ mod tests {
                 prop_assert_eq!(of_head, of_map);
                 prop_assert_eq!(head.get(&name), map.get(&name));
             }
-            prop_assert_eq!(&head.to_pingora(&request).unwrap().headers, &map);
+            prop_assert_eq!(&head.to_pingora().unwrap().headers, &map);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::health::{HealthChecks, HealthHandle};
 use crate::listener::{Endpoint, ListenerManager, Listeners, SecureEndpoint, Shared};
 use crate::memory;
 use crate::proxy::Gateway;
-use crate::relay::Relay;
+use crate::relay::{Pool, Relay};
 use crate::telemetry::{AccessLog, Metrics, PodIdentity};
 use crate::tickets::TicketKeys;
 use crate::tls::{TlsSetupError, fake_certificate};
@@ -126,7 +126,9 @@ impl Server {
         // Passwords are hashed beside the traffic: half of the processors is left to it.
         let gatekeeper = Gatekeeper::new(threads / 2).ok_or(ServerError::Randomness)?;
         let limits = Arc::clone(gatekeeper.limits());
-        let relay = Relay::new(threads, UPSTREAM_POOL / threads.max(1), MAX_ATTEMPTS, control);
+        let pool = Arc::new(Pool::new(threads, UPSTREAM_POOL / threads.max(1)));
+        control.spawn(Arc::clone(&pool).keep_swept());
+        let relay = Relay::new(pool, MAX_ATTEMPTS);
         let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&metrics), access_log.clone(), gatekeeper, relay);
         let ticket_keys = Arc::new(TicketKeys::new().ok_or(ServerError::Randomness)?);
         let shared = Arc::new(Shared {

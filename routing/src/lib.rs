@@ -51,7 +51,6 @@ pub use endpoint::{Backend, BackendState, Endpoint};
 pub use explain::{BackendShare, Candidate, Explanation, Outcome, Verdict, explain};
 pub use host::{HostError, HostName, HostPattern, WildcardDepth};
 pub use index::EndpointIndex;
-pub use inline_text::InlineText;
 pub use lane::LaneCell;
 pub use live::{LiveRouting, Published, Publisher};
 pub use matcher::{HeaderMatch, MatchError, QueryMatch, RegexPattern, ValueMatch};

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::uri::PathAndQuery;
+
 use crate::compile::CompiledRoute;
 use crate::model::{PathRewrite, Rewrite};
 use crate::path::{PathMatch, normalize_path};
@@ -60,5 +62,6 @@ pub(crate) fn rewritten_path(rewrite: &PathRewrite, route: &CompiledRoute, value
             if rest.is_empty() && replacement.is_empty() { "/".to_owned() } else { format!("{replacement}{rest}") }
         }
     };
-    normalize_path(&rewritten).ok().map(Cow::into_owned)
+    // What comes in through variables need not be what a target may have (RFC 9112 section 3.2).
+    normalize_path(&rewritten).ok().map(Cow::into_owned).filter(|path| PathAndQuery::try_from(path).is_ok())
 }

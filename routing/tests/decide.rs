@@ -233,13 +233,11 @@ fn a_redirect_of_parts_keeps_what_it_does_not_name() {
     }
 }
 
-#[test]
-fn a_redirect_never_carries_a_control_character() {
-    let location = RedirectTarget::Location(Template::parse("https://x/$http_x").unwrap());
-    let filter = Filter::Redirect(Redirect { when: RedirectWhen::Always, to: location, status: 302 });
+/// What a filter that copies the header `X` of a request answers where nothing good comes of it.
+fn refusal(filter: Filter, header: &'static str) -> Option<(u16, Reason)> {
     let snapshot = snapshot(vec![("", None, vec![route(prefix("/"), vec![filter])])]);
     let mut headers = HeaderMap::new();
-    headers.insert("x", http::HeaderValue::from_bytes(b"a\tb").unwrap());
+    headers.insert("x", http::HeaderValue::from_static(header));
     let request = RequestView {
         method: &Method::GET,
         authority: "h",
@@ -252,8 +250,32 @@ fn a_redirect_never_carries_a_control_character() {
     let listener = listener();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let connection = ConnectionView { listener: &listener, scheme: PLAIN, client, server_name: None };
-    let Decision::Answer(answer) = decide(&snapshot, &request, &connection) else { panic!("not refused") };
-    assert_eq!((answer.status, answer.reason), (400, Reason::RewriteInvalid));
+    match decide(&snapshot, &request, &connection) {
+        Decision::Answer(answer) => Some((answer.status, answer.reason)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_redirect_never_carries_a_control_character() {
+    let filter = || {
+        let location = RedirectTarget::Location(Template::parse("https://x/$http_x").unwrap());
+        Filter::Redirect(Redirect { when: RedirectWhen::Always, to: location, status: 302 })
+    };
+    assert_eq!(refusal(filter(), "a\tb"), Some((400, Reason::RewriteInvalid)));
+    assert_eq!(refusal(filter(), "ab"), None);
+}
+
+#[test]
+fn a_rewritten_path_has_what_a_target_may_have() {
+    let filter = || {
+        let path = Some(PathRewrite::Captures(Template::parse("/$http_x").unwrap()));
+        Filter::Rewrite(Rewrite { host: None, path, prefix: None })
+    };
+    for header in ["<a>", "a b", "a#b", "a\\b"] {
+        assert_eq!(refusal(filter(), header), Some((400, Reason::RewriteInvalid)), "{header}");
+    }
+    assert_eq!(refusal(filter(), "a/b"), None);
 }
 
 #[test]

@@ -144,6 +144,25 @@ async fn one_http2_connection_to_an_upstream_carries_many_requests() {
     assert!(upstream.n_connections() < N, "{} connections", upstream.n_connections());
 }
 
+#[tokio::test]
+async fn a_rewritten_request_of_http2_is_for_the_same_host_whatever_its_upstream_speaks() {
+    let upstream = Upstream::echo("a").await;
+    let mut text = service("a", &[upstream.address()]);
+    for protocol in ["HTTP", "GRPC"] {
+        let annotations = [("backend-protocol", protocol), ("rewrite-target", "/new")];
+        let host = format!("{}.test", protocol.to_lowercase());
+        text.push_str(&ingress(&protocol.to_lowercase(), &host, &annotations, &[("/", "a")]));
+    }
+    let gateway = Gateway::start(&Manifests::of(&text), &[]).await;
+    let mut client = Client::h2c(gateway.addresses().http).await;
+    for host in ["http.test", "grpc.test"] {
+        let answer = client.get(host, "/old?a=b", &[]).await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+        let seen = answer.seen();
+        assert_eq!((&*seen.host, &*seen.target), (host, "/new?a=b"));
+    }
+}
+
 /// A pod that gets the address of another is a stranger: it must not get what a connection to the other one carries.
 #[tokio::test]
 async fn a_pod_at_the_address_of_another_gets_a_connection_of_its_own() {

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use routing::CompiledRule;
 
-use crate::request_head::{FieldName, RequestHead, value};
+use crate::request_head::{FieldName, RequestHead, field_value};
 
 const CODE: FieldName<'static> = FieldName::new("x-code", "X-Code");
 const FORMAT: FieldName<'static> = FieldName::new("x-format", "X-Format");
@@ -25,10 +25,10 @@ pub(crate) fn tell_error(
     let backend = rule.rule.backends.first().and_then(|backend| backend.backend.as_ref());
     request.insert(CODE, status.into());
     request.set_or_remove(FORMAT, accept.cloned());
-    request.insert(NAMESPACE, value(&*origin.namespace)?);
-    request.insert(INGRESS_NAME, value(&*origin.name)?);
-    request.insert(SERVICE_NAME, value(backend.map_or("", |backend| &backend.service))?);
-    request.insert(SERVICE_PORT, value(backend.map(|backend| backend.port.to_string()).unwrap_or_default())?);
+    request.insert(NAMESPACE, field_value(&*origin.namespace)?);
+    request.insert(INGRESS_NAME, field_value(&*origin.name)?);
+    request.insert(SERVICE_NAME, field_value(backend.map_or("", |backend| &backend.service))?);
+    request.insert(SERVICE_PORT, field_value(backend.map(|backend| backend.port.to_string()).unwrap_or_default())?);
     request.set_or_remove(REQUEST_ID, request_id.cloned());
     Ok(())
 }

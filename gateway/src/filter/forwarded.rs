@@ -9,7 +9,7 @@ use routing::{Scheme, Settings};
 use crate::connection::ConnectionInfo;
 use crate::context::Client;
 use crate::gate;
-use crate::request_head::{FieldName, HOST, RequestHead, value};
+use crate::request_head::{FieldName, HOST, RequestHead, field_value};
 
 const REAL_IP: FieldName<'static> = FieldName::new("x-real-ip", "X-Real-IP");
 const FORWARDED_FOR: FieldName<'static> = FieldName::new("x-forwarded-for", "X-Forwarded-For");
@@ -72,12 +72,12 @@ pub(crate) fn set_forwarded_headers(
     let received_host = request.get(&FORWARDED_HOST.name).cloned();
     let address = match client.address == connection.sender() {
         true => connection.sender_address.clone(),
-        false => value(client.address.to_string())?,
+        false => field_value(client.address.to_string())?,
     };
     let outer_host = received_host.as_ref().filter(|_| client.is_forwarded).and_then(first_host);
     let host = match outer_host.as_ref().or_else(|| request.get(&HOST.name)) {
         Some(host) => host.clone(),
-        None => value(authority)?,
+        None => field_value(authority)?,
     };
     let forwarded_port = request.get(&FORWARDED_PORT.name).filter(|_| client.is_forwarded);
     let port = forwarded_port.unwrap_or(&connection.port_text).clone();

@@ -18,7 +18,7 @@ use super::request::prepare_request;
 use super::servers::{Destination, Servers};
 use crate::context::Context;
 use crate::gate;
-use crate::request_head::{HOST, RequestHead, value};
+use crate::request_head::{HOST, RequestHead, field_value};
 use crate::telemetry::Metrics;
 
 /// Copies of one rule that wait for an answer at a time.
@@ -165,11 +165,11 @@ fn head(copy: &CopyTarget<'_>, received: &RequestHeader, context: &Context) -> p
     let CopyTarget { server: _, target, host } = copy;
     let request = copy_request(received, received.method.clone(), target)?;
     let mut head = RequestHead::of(&request);
-    head.insert(HOST, value(gate::authority(received))?);
+    head.insert(HOST, field_value(gate::authority(received))?);
     prepare_request(received, &mut head, context)?;
     // A rewrite is for the upstream.
     head.set_target(target.to_string());
-    head.insert(HOST, value(&**host)?);
+    head.insert(HOST, field_value(&**host)?);
     head.insert(MIRRORED_BY, GATEWAY);
-    head.to_pingora(&request)
+    head.to_pingora()
 }

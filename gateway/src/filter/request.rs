@@ -8,7 +8,7 @@ use routing::RewrittenRequest;
 use super::{client_tls, edit_request, external, set_forwarded_headers, tell_error};
 use crate::context::Context;
 use crate::gate;
-use crate::request_head::{FieldName, HOST, RequestHead, value};
+use crate::request_head::{FieldName, HOST, RequestHead, field_value};
 
 pub(crate) const ORIGINAL_URI: FieldName<'static> = FieldName::new("x-original-uri", "X-Original-URI");
 const FORWARDED_PREFIX: FieldName<'static> = FieldName::new("x-forwarded-prefix", "X-Forwarded-Prefix");
@@ -58,16 +58,22 @@ pub(crate) fn prepare_request(
     let RewrittenRequest { path, host, prefix } = &route.rewritten;
     if let Some(path) = path {
         // A rewritten target loses a question mark that nothing follows, as nginx's does.
+        if let Some(authority) = received.uri.authority()
+            && request.get(&HOST.name).is_none()
+        {
+            // HTTP/2 has the authority in the target alone, and a target that is set has none.
+            request.insert(HOST, field_value(authority.as_str())?);
+        }
         request.set_target(match received.uri.query().filter(|query| !query.is_empty()) {
             Some(query) => format!("{path}?{query}"),
             None => path.clone(),
         });
     }
     if let Some(host) = host {
-        request.insert(HOST, value(host.as_str())?);
+        request.insert(HOST, field_value(host.as_str())?);
     }
     if let Some(prefix) = prefix {
-        request.insert(FORWARDED_PREFIX, value(prefix.as_str())?);
+        request.insert(FORWARDED_PREFIX, field_value(prefix.as_str())?);
     }
     Ok(())
 }

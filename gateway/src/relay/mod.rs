@@ -8,6 +8,7 @@
 mod pool;
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,13 +26,12 @@ use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::{Error, ErrorType};
 use routing::Backend;
 use tokio::io::AsyncWriteExt as _;
-use tokio::runtime::Handle;
 
-use self::pool::Pool;
+pub(crate) use self::pool::Pool;
 use crate::context::Context;
 use crate::filter;
 use crate::proxy::Gateway;
-use crate::request_head::{self, HOST, RequestHead};
+use crate::request_head::{HOST, RequestHead, field_value};
 use crate::upstream;
 
 /// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
@@ -56,13 +56,9 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay that keeps `n_idle` connections for each thread, and makes at most `max_attempts` for a request. `control`
-    /// sees to the idle ones.
-    pub(crate) fn new(n_threads: usize, n_idle: usize, max_attempts: usize, control: &Handle) -> Self {
-        let pool = Arc::new(Pool::new(n_threads, n_idle));
-        let swept = Arc::clone(&pool);
-        control.spawn(async move { swept.keep_swept().await });
-        // Its own pool stays empty.
+    /// A relay that makes at most `max_attempts` for a request.
+    pub(crate) fn new(pool: Arc<Pool>, max_attempts: usize) -> Self {
+        // The pool of the connector stays empty.
         Self { connector: TransportConnector::new(Some(ConnectorOptions::new(1))), pool, max_attempts }
     }
 
@@ -123,7 +119,7 @@ pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
         let headers = &request.headers;
         headers.contains_key(header::UPGRADE) || !headers.get_all(header::CONNECTION).iter().all(names_only_itself)
     };
-    // Pingora's reader knows of `HEAD` only by its own writer.
+    // That an answer to `HEAD` has no body is known to Pingora's reader only from its own writer.
     session.req_header().method != Method::HEAD
         && session.as_mut().is_body_empty()
         && !has_hop_fields(session.req_header())
@@ -196,12 +192,12 @@ fn request_head(received: &RequestHeader, context: &Context) -> pingora::Result<
     let mut head = RequestHead::of(received);
     head.remove_all(&HOP_FIELDS);
     if let Some(authority) = received.uri.authority() {
-        head.insert(HOST, request_head::value(authority.as_str())?);
+        head.insert(HOST, field_value(authority.as_str())?);
     }
     filter::prepare_request(received, &mut head, context)?;
     #[cfg(debug_assertions)]
-    context.assert_same_path(head.target(received));
-    head.to_http1(received)
+    context.assert_same_path(head.target());
+    head.to_http1()
 }
 
 /// Sends a head. It fits into the buffer of the connection but for the longest ones, so that there is seldom a wait.
@@ -218,7 +214,10 @@ async fn send(stream: &mut Stream, head: &[u8], limit: Option<Duration>) -> ping
         },
         (None, None) => sending.await,
     };
-    sent.map_err(|error| Error::because(ErrorType::WriteError, "request head", error).into_up())
+    sent.map_err(|error| {
+        let kind = if error.kind() == ErrorKind::TimedOut { ErrorType::WriteTimedout } else { ErrorType::WriteError };
+        Error::because(kind, "request head", error).into_up()
+    })
 }
 
 /// The next piece of an answer; an error when the client goes meanwhile.
@@ -246,7 +245,7 @@ async fn client_piece(
     match piece {
         HttpTask::Header(mut head, is_end) => {
             gateway.upstream_response_filter(session, &mut head, context).await?;
-            if !is_end && is_of_unknown_length(session.req_header(), &head) {
+            if !is_end && is_of_unknown_length(&head) {
                 head.set_version(Version::HTTP_11);
                 head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
             }
@@ -263,8 +262,8 @@ async fn client_piece(
 
 /// Whether the end of the connection ends the body of an answer (RFC 9112 section 6.3), so that the client is to get
 /// chunks.
-fn is_of_unknown_length(request: &RequestHeader, head: &ResponseHeader) -> bool {
-    let has_body = request.method != Method::HEAD && !matches!(head.status.as_u16(), 100..=199 | 204 | 304);
+fn is_of_unknown_length(head: &ResponseHeader) -> bool {
+    let has_body = !matches!(head.status.as_u16(), 100..=199 | 204 | 304);
     let framing = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
     has_body && !framing.iter().any(|name| head.headers.contains_key(name))
 }

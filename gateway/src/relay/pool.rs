@@ -5,9 +5,11 @@
 //! taken, or by the sweep.
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,18 +18,20 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::clock;
 
-/// How often the sweep comes, and how long a connection must have been idle for it to be looked at.
+/// How often the sweep comes.
 const SWEEP: Duration = Duration::from_secs(1);
+/// A connection is in use when it was put back this lately.
+const IN_USE: Duration = Duration::from_secs(1);
 
 /// Idle connections, by what they may be used for.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     shards: Box<[Mutex<Shard>]>,
     /// How many a shard keeps.
     capacity: usize,
 }
 
-/// What the tasks of one thread have put back. It is locked by others only to look for what they do not have themselves,
-/// and by the sweep; whoever finds it locked goes on without.
+/// What the tasks of one thread have put back. Others lock it only for what they do not have themselves, and the sweep
+/// does; whoever finds it locked goes to the next one.
 #[derive(Default)]
 struct Shard {
     /// The last that was put back is the first that is taken, so that those which are not needed grow old.
@@ -47,14 +51,13 @@ struct Idle {
 
 impl Pool {
     /// A pool for the tasks of so many threads, which keeps at most `capacity` connections for each.
-    pub(super) fn new(n_threads: usize, capacity: usize) -> Self {
+    pub(crate) fn new(n_threads: usize, capacity: usize) -> Self {
         Self { shards: (0..n_threads.max(1)).map(|_| Mutex::default()).collect(), capacity }
     }
 
     /// A connection that may be used for what `key` stands for, and that its upstream has not closed, as far as is known.
     pub(super) fn take(&self, key: u64) -> Option<Stream> {
-        let (before, from) = self.shards.split_at(self.own_shard());
-        from.iter().chain(before).find_map(|shard| {
+        self.shards().find_map(|shard| {
             let mut shard = shard.try_lock()?;
             while let Some(mut idle) = shard.take(key) {
                 if idle.until > clock::now() && is_quiet(&mut idle.stream) {
@@ -65,17 +68,19 @@ impl Pool {
         })
     }
 
-    /// Keeps a connection for `timeout`, unless there are too many.
+    /// Keeps a connection for `timeout`, unless there are too many that are in use.
     pub(super) fn put(&self, key: u64, stream: Stream, timeout: Duration) {
         let now = clock::now();
         let idle = Idle { stream, since: now, until: now + timeout };
-        if let Some(mut shard) = self.shards[self.own_shard()].try_lock() {
-            shard.put(key, idle, self.capacity, now);
+        if let Some(mut shard) = self.shards().find_map(Mutex::try_lock) {
+            let dead = shard.put(key, idle, self.capacity, now);
+            drop(shard);
+            drop(dead);
         }
     }
 
     /// Closes what has been idle for too long, and what its upstream has closed, from time to time and for ever.
-    pub(super) async fn keep_swept(&self) {
+    pub(crate) async fn keep_swept(self: Arc<Self>) {
         let mut turns = tokio::time::interval(SWEEP);
         loop {
             turns.tick().await;
@@ -86,7 +91,12 @@ impl Pool {
         }
     }
 
-    /// The shard of this thread.
+    /// All shards, from that of this thread on.
+    fn shards(&self) -> impl Iterator<Item = &Mutex<Shard>> {
+        let (before, from) = self.shards.split_at(self.own_shard());
+        from.iter().chain(before)
+    }
+
     fn own_shard(&self) -> usize {
         static N_THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
@@ -105,21 +115,25 @@ impl Shard {
         Some(idle)
     }
 
-    fn put(&mut self, key: u64, idle: Idle, capacity: usize, now: Duration) {
+    /// Adds a connection, and returns those that it drives out.
+    fn put(&mut self, key: u64, idle: Idle, capacity: usize, now: Duration) -> Vec<Idle> {
+        let mut dead = Vec::new();
         if self.len >= capacity && now.saturating_sub(self.swept) > SWEEP {
-            // Those that are not in use make room.
             self.swept = now;
-            self.retain(|idle| now.saturating_sub(idle.since) < SWEEP);
+            dead = self.retain(|idle| now.saturating_sub(idle.since) < IN_USE);
         }
         if self.len < capacity {
             self.idle.entry(key).or_default().push(idle);
             self.len += 1;
+        } else {
+            dead.push(idle);
         }
+        dead
     }
 
     /// Takes out what is of no use any more.
     fn sweep(&mut self, now: Duration) -> Vec<Idle> {
-        self.retain(|idle| idle.until > now && (now.saturating_sub(idle.since) < SWEEP || is_quiet(&mut idle.stream)))
+        self.retain(|idle| idle.until > now && (now.saturating_sub(idle.since) < IN_USE || is_quiet(&mut idle.stream)))
     }
 
     fn retain(&mut self, mut is_kept: impl FnMut(&mut Idle) -> bool) -> Vec<Idle> {
@@ -136,9 +150,10 @@ impl Shard {
 /// Whether there is nothing to read: neither an end nor an answer that nobody asked for.
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0];
-    let mut context = Context::from_waker(Waker::noop());
-    let read = Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
-    matches!(read, Poll::Pending)
+    let read = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte)));
+    // Where a task has used up its budget, tokio says that there is nothing to read, whatever there is.
+    let read = pin!(tokio::task::unconstrained(read));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 #[cfg(test)]
@@ -175,7 +190,8 @@ mod tests {
         let pool = Pool::new(2, 8);
         let (stream, _upstream) = connection();
         let other = (pool.own_shard() + 1) % 2;
-        pool.shards[other].lock().put(1, Idle { stream, since: clock::now(), until: clock::now() + MINUTE }, 8, MINUTE);
+        let idle = Idle { stream, since: clock::now(), until: clock::now() + MINUTE };
+        assert!(pool.shards[other].lock().put(1, idle, 8, MINUTE).is_empty());
         assert!(pool.take(1).is_some());
     }
 
@@ -196,12 +212,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_task_finds_any_number_of_closed_connections() {
+        let pool = Pool::new(1, 1000);
+        for _ in 0..500 {
+            pool.put(1, connection().0, MINUTE);
+        }
+        assert!(pool.take(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_finds_its_own_shard_locked_is_kept_in_another() {
+        let pool = Pool::new(2, 8);
+        let (stream, _upstream) = connection();
+        let locked = pool.shards[pool.own_shard()].lock();
+        pool.put(1, stream, MINUTE);
+        assert!(pool.take(1).is_some());
+        drop(locked);
+    }
+
+    #[tokio::test]
     async fn the_sweep_closes_what_is_old_or_closed() {
         let mut shard = Shard::default();
         let ((open, _a), (closed, b), (old, _c)) = (idle(MINUTE), idle(MINUTE), idle(Duration::ZERO));
         drop(b);
         for (key, idle) in [(1, open), (1, closed), (2, old)] {
-            shard.put(key, idle, 8, MINUTE);
+            assert!(shard.put(key, idle, 8, MINUTE).is_empty());
         }
         assert_eq!(shard.sweep(MINUTE + SWEEP).len(), 2);
         assert_eq!((shard.len, shard.idle.len()), (1, 1));
@@ -214,13 +249,13 @@ mod tests {
         let mut put = |shard: &mut Shard, key, now| {
             let (idle, upstream) = idle(now);
             upstreams.push(upstream);
-            shard.put(key, idle, 2, now);
+            shard.put(key, idle, 2, now).len()
         };
-        put(&mut shard, 1, MINUTE);
-        put(&mut shard, 2, MINUTE + SWEEP);
-        put(&mut shard, 3, MINUTE + SWEEP);
+        assert_eq!(put(&mut shard, 1, MINUTE), 0);
+        assert_eq!(put(&mut shard, 2, MINUTE + IN_USE), 0);
+        assert_eq!(put(&mut shard, 3, MINUTE + IN_USE), 1);
         assert!(shard.take(1).is_none(), "the one that nobody used made room");
-        put(&mut shard, 4, MINUTE + SWEEP);
+        assert_eq!(put(&mut shard, 4, MINUTE + IN_USE), 1);
         assert!(shard.take(4).is_none(), "all are in use");
         assert_eq!(shard.len, 2);
         assert!(shard.take(2).is_some() && shard.take(3).is_some());

@@ -8,7 +8,7 @@ use crate::filter::access::Visitor;
 use crate::filter::client_tls;
 use crate::filter::copy::copy_request;
 use crate::filter::forwarded::set_forwarded_headers;
-use crate::request_head::{HOST, RequestHead, value};
+use crate::request_head::{HOST, RequestHead, field_value};
 
 /// Headers that would be taken for the gateway's own word, where the question does not set them.
 const OF_THE_GATEWAY: [HeaderName; 8] = [
@@ -36,17 +36,17 @@ pub(super) fn request(question: &Question<'_>, visitor: &Visitor<'_>) -> pingora
     let request = copy_request(received, method.clone(), target)?;
     // Told as upstreams are told, for the host that the client asked for.
     let mut head = RequestHead::of(&request);
-    head.insert(HOST, value(visitor.view.authority)?);
+    head.insert(HOST, field_value(visitor.view.authority)?);
     let Visitor { client, connection, request_id, settings, .. } = *visitor;
     set_forwarded_headers(&mut head, visitor.view.authority, connection, client, request_id, settings)?;
     head.remove_all(&OF_THE_GATEWAY);
     client_tls::tell(visitor.rule, connection, &mut head);
-    head.insert(HOST, value(&**host)?);
+    head.insert(HOST, field_value(&**host)?);
     for (name, value) in headers {
         match value {
             Some(value) => head.insert(name.clone(), value.clone()),
             None => head.remove(name),
         }
     }
-    head.to_pingora(&request)
+    head.to_pingora()
 }
