@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -22,6 +22,8 @@ const CONNECTIONS: u32 = 10;
 const BATCH: u32 = 50;
 /// A flood that is stalled has come to its end.
 const LIMIT: Duration = Duration::from_secs(20);
+/// The niceness of who sends it.
+const LEAST_PRIORITY: i32 = 19;
 /// Processor time that it may cost.
 const CPU: Duration = Duration::from_secs(1);
 /// Memory that it may cost.
@@ -99,7 +101,18 @@ pub(super) fn row(flood: &'static Flood, site: &Site, flags: &HostileFlags) -> a
 }
 
 /// Sends frames on several connections; returns how many there were, and on how many connections.
+///
+/// Whoever floods a gateway has processors of their own. Here everybody shares, so this thread takes what others leave:
+/// honest clients wait for the gateway, and not for the sender.
 fn send(flood: &'static Flood, address: SocketAddr, n_frames: u32) -> anyhow::Result<(u32, u32)> {
+    let body = || {
+        rustix::process::setpriority_process(None, LEAST_PRIORITY).context("lower the priority of the sender")?;
+        send_all(flood, address, n_frames)
+    };
+    std::thread::scope(|scope| scope.spawn(body).join()).map_err(|_| anyhow!("the sender panicked"))?
+}
+
+fn send_all(flood: &'static Flood, address: SocketAddr, n_frames: u32) -> anyhow::Result<(u32, u32)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start threads")?;
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
