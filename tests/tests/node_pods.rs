@@ -74,7 +74,7 @@ async fn what_no_ingress_takes_goes_to_the_default_backend_of_the_chart() {
     succeeded("ctr", &[], &run("ctr", &["images", "tag", "--force", ECHO_IMAGE, DEFAULT_BACKEND_IMAGE], ""));
     let name = "defaultBackend.extraEnvs[0].name=NAME,defaultBackend.extraEnvs[0].value=rest";
     let release = Release::install("rest", &[], &["defaultBackend.enabled=true,defaultBackend.replicaCount=0", name]);
-    let address = release.node_port("http");
+    let address = release.node_port("http").await;
     // The echo server takes its port as an argument, which the chart has no value for.
     let backend = format!("deployment/{}-penstock-defaultbackend", release.name());
     let patch = "{\"spec\": {\"replicas\": 1, \"template\": {\"spec\": {\"containers\": \

@@ -132,7 +132,7 @@ async fn assert_not_found(address: SocketAddr, host: &str, target: &str) {
 async fn an_application_and_tomcat_behind_node_ports_with_manifests_of_old_versions() {
     let _class = CLASS_IS_MINE.lock().await;
     let reader = Reader::new(&[]);
-    let (http, https) = (reader.release.node_port("http"), reader.release.node_port("https"));
+    let (http, https) = (reader.release.node_port("http").await, reader.release.node_port("https").await);
     assert_not_found(http, &NODE.to_string(), "/").await;
 
     reader.namespace.apply(&seed("003/demo-app").replace("ikubernetes/myapp:v2", ECHO_IMAGE));
@@ -184,7 +184,7 @@ async fn an_application_and_tomcat_behind_node_ports_with_manifests_of_old_versi
 async fn a_client_behind_a_node_port_stays_there_when_it_is_redirected() {
     let _class = CLASS_IS_MINE.lock().await;
     let reader = Reader::new(&[]);
-    let http = reader.release.node_port("http");
+    let http = reader.release.node_port("http").await;
     reader.deployment("web", "8080");
     reader.rolled_out("web");
     reader.namespace.kubectl(&["create", "ingress", "web", "--rule=web.test/*=web:8080"]);
@@ -205,7 +205,7 @@ async fn a_client_behind_a_node_port_stays_there_when_it_is_redirected() {
 async fn an_ingress_that_is_edited_in_place_has_its_new_host_live() {
     let _class = CLASS_IS_MINE.lock().await;
     let reader = Reader::new(&[]);
-    let http = reader.release.node_port("http");
+    let http = reader.release.node_port("http").await;
     for service in ["s1", "s2"] {
         reader.namespace.kubectl(&["create", "deployment", service, &format!("--image={ECHO_IMAGE}")]);
         reader.namespace.kubectl(&["expose", "deployment", service, "--port=80"]);
@@ -272,7 +272,7 @@ async fn prod_and_dev_are_told_apart_by_path_and_by_host_at_the_address_that_is_
 async fn one_service_behind_ever_more_rules() {
     let _class = CLASS_IS_MINE.lock().await;
     let reader = Reader::new(&[]);
-    let http = reader.release.node_port("http");
+    let http = reader.release.node_port("http").await;
     reader.namespace.kubectl(&["create", "deployment", "httpbin", &format!("--image={ECHO_IMAGE}")]);
     reader.rolled_out("httpbin");
     for service in ["001/node-port-service", "001/load-balancer-service", "001/cluster-ip-service"] {
@@ -302,7 +302,7 @@ async fn one_service_behind_ever_more_rules() {
 async fn every_other_ingress_of_the_documents_is_served_in_the_form_of_today() {
     let _class = CLASS_IS_MINE.lock().await;
     let reader = Reader::new(&[]);
-    let (http, https) = (reader.release.node_port("http"), reader.release.node_port("https"));
+    let (http, https) = (reader.release.node_port("http").await, reader.release.node_port("https").await);
     for (deployment, services) in
         [("s1", &["s1", "test", "frontend", "web"][..]), ("s2", &["s2", "testsvc", "default-service"])]
     {
