@@ -147,7 +147,7 @@ fn drop_unasked_upgrade(request: &mut RequestHeader) {
 }
 
 /// The fields that a client names in `Connection`.
-fn nominations(request: &RequestHeader) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn nominations(request: &RequestHeader) -> impl Iterator<Item = &[u8]> {
     let fields = request.headers.get_all(header::CONNECTION).into_iter();
     fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
@@ -15,6 +15,24 @@ const ADDED: usize = 16;
 
 /// Where an HTTP/1 request says for whom it is, as servers have always read it.
 pub(crate) const HOST: FieldName<'static> = FieldName::new("host", "Host");
+
+/// The name of a request, for the log lines of all that it meets.
+pub(crate) const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
+
+/// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
+pub(crate) const HOP_FIELDS: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    // Those that no standard knows any more.
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
 
 /// A request with other fields, which have an order, and with another target, where there is one.
 pub(crate) struct RequestHead<'r> {

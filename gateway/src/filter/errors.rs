@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use routing::CompiledRule;
 
-use crate::request_head::{FieldName, RequestHead, field_value};
+use crate::request_head::{FieldName, REQUEST_ID, RequestHead, field_value};
 
 const CODE: FieldName<'static> = FieldName::new("x-code", "X-Code");
 const FORMAT: FieldName<'static> = FieldName::new("x-format", "X-Format");
@@ -11,7 +11,6 @@ const NAMESPACE: FieldName<'static> = FieldName::new("x-namespace", "X-Namespace
 const INGRESS_NAME: FieldName<'static> = FieldName::new("x-ingress-name", "X-Ingress-Name");
 const SERVICE_NAME: FieldName<'static> = FieldName::new("x-service-name", "X-Service-Name");
 const SERVICE_PORT: FieldName<'static> = FieldName::new("x-service-port", "X-Service-Port");
-const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
 
 /// Tells about an error of a rule. What the client says in these headers does not count.
 pub(crate) fn tell_error(

@@ -9,7 +9,7 @@ use routing::{Scheme, Settings};
 use crate::connection::ConnectionInfo;
 use crate::context::Client;
 use crate::gate;
-use crate::request_head::{FieldName, HOST, RequestHead, field_value};
+use crate::request_head::{FieldName, HOST, REQUEST_ID, RequestHead, field_value};
 
 const REAL_IP: FieldName<'static> = FieldName::new("x-real-ip", "X-Real-IP");
 const FORWARDED_FOR: FieldName<'static> = FieldName::new("x-forwarded-for", "X-Forwarded-For");
@@ -20,7 +20,6 @@ const FORWARDED_SCHEME: FieldName<'static> = FieldName::new("x-forwarded-scheme"
 const SCHEME: FieldName<'static> = FieldName::new("x-scheme", "X-Scheme");
 const ORIGINAL_FOR: FieldName<'static> = FieldName::new("x-original-forwarded-for", "X-Original-Forwarded-For");
 const ORIGINAL_HOST: FieldName<'static> = FieldName::new("x-original-forwarded-host", "X-Original-Forwarded-Host");
-const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
 /// Programs that read headers from their environment take the first for HTTP_PROXY (httpoxy), and a standard header of a
 /// chain that nobody checked is worse than none.
 const NEVER_PASSED: [HeaderName; 2] = [HeaderName::from_static("proxy"), header::FORWARDED];

@@ -15,7 +15,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
@@ -31,22 +31,8 @@ pub(crate) use self::pool::Pool;
 use crate::context::Context;
 use crate::filter;
 use crate::proxy::Gateway;
-use crate::request_head::{HOST, RequestHead, field_value};
+use crate::request_head::{HOP_FIELDS, HOST, RequestHead, field_value};
 use crate::upstream;
-
-/// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
-const HOP_FIELDS: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    // Those that no standard knows any more.
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
 
 /// Carries requests, and owns the connections that it does so on.
 pub(crate) struct Relay {
