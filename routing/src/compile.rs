@@ -43,12 +43,19 @@ use crate::table::RouteTable;
 
 /// A host, ready for lookups. What a lookup touches lies together: with many hosts, its cost is that of the cache lines
 /// which have to come from memory.
+#[derive(Clone)]
 pub(crate) struct CompiledHost {
     name: InlineText<INLINE_NAME>,
     kind: PatternKind,
     pub(crate) routes: RouteTable,
-    pub(crate) tls: CompiledTls,
-    pub(crate) client_tls: Option<Arc<CompiledClientTls>>,
+    /// `None` when nobody asked for TLS.
+    security: Option<Arc<HostSecurity>>,
+}
+
+/// What a host has beside its routes, when it has any of it.
+struct HostSecurity {
+    tls: CompiledTls,
+    client_tls: Option<Arc<CompiledClientTls>>,
 }
 
 /// Which kind of pattern the name stands for.
@@ -77,11 +84,12 @@ pub(crate) enum CompiledTls {
 pub(crate) type CertificateCell = LaneCell<CertificateRef, Certificate>;
 
 /// A route, ready for lookups.
+#[derive(Clone)]
 pub struct CompiledRoute {
     /// What the path must be.
     pub path: PathMatch,
     /// What else a request must be; most routes want nothing else.
-    pub conditions: Option<Box<Conditions>>,
+    pub conditions: Option<Arc<Conditions>>,
     /// What happens then.
     pub rule: Arc<CompiledRule>,
     /// Where its requests go, when nothing but the route decides that.
@@ -177,7 +185,17 @@ impl CompiledHost {
             HostPattern::Wildcard { suffix, depth: WildcardDepth::OneOrMore } => (PatternKind::ManyLabels, &**suffix),
             HostPattern::Any => (PatternKind::Any, ""),
         };
-        Self { name: name.into(), kind, routes: RouteTable::new(routes), tls, client_tls }
+        let is_plain = matches!(tls, CompiledTls::Default) && client_tls.is_none();
+        let security = (!is_plain).then(|| Arc::new(HostSecurity { tls, client_tls }));
+        Self { name: name.into(), kind, routes: RouteTable::new(routes), security }
+    }
+
+    pub(crate) fn tls(&self) -> &CompiledTls {
+        self.security.as_ref().map_or(&CompiledTls::Default, |security| &security.tls)
+    }
+
+    pub(crate) fn client_tls(&self) -> Option<&Arc<CompiledClientTls>> {
+        self.security.as_ref()?.client_tls.as_ref()
     }
 
     pub(crate) fn pattern(&self) -> HostPattern {
@@ -212,7 +230,7 @@ impl CompiledRoute {
         let RouteMatch { path, method, headers, query } = matches;
         let is_unconditional = method.is_none() && headers.is_empty() && query.is_empty();
         let conditions = (!is_unconditional)
-            .then(|| Box::new(Conditions { method: method.clone(), headers: headers.clone(), query: query.clone() }));
+            .then(|| Arc::new(Conditions { method: method.clone(), headers: headers.clone(), query: query.clone() }));
         let only_backend = rule.only_backend().map(Arc::clone);
         Self { path: path.clone(), conditions, rule, only_backend }
     }

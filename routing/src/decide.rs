@@ -127,7 +127,7 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection:
 }
 
 /// Whether `/healthz` is the gateway's own: on the catch-all host, unless a route there claims more than `/`.
-fn is_health_check(host: Option<&Arc<CompiledHost>>, route: Option<&CompiledRoute>) -> bool {
+fn is_health_check(host: Option<&CompiledHost>, route: Option<&CompiledRoute>) -> bool {
     host.is_none_or(|host| host.is_any())
         && route.is_none_or(|route| matches!(&route.path, PathMatch::Prefix(prefix) if prefix.as_bytes().is_empty()))
 }

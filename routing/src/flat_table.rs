@@ -1,6 +1,7 @@
-//! A hash table that lies in one piece, for lookups whose cost is that of the memory they touch: the slot that is read
-//! first mostly has what is looked for.
+//! A hash table for lookups whose cost is that of the memory they touch: a value lies in the table itself, and next to
+//! nothing is read beside it.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Values by the hashes of their keys. An entry lies in the slot that its hash names, or in the first free one after it.
@@ -8,43 +9,61 @@ use std::sync::Arc;
 /// A copy shares the slots with its original until one of them is changed.
 #[derive(Clone)]
 pub(crate) struct FlatTable<T> {
-    /// Never full, so that every search ends.
-    slots: Arc<[Option<Entry<T>>]>,
+    /// What is searched: so many lie in a cache line that most stay in the cache, and the processor fetches the value of
+    /// the first while it still compares. Never full, so that every search ends.
+    hashes: Arc<[Option<Hash>]>,
+    /// In the same slots.
+    values: Arc<[Option<T>]>,
     len: usize,
 }
 
-/// A value and the hash of its key.
-type Entry<T> = (u32, T);
+/// The hash of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hash(NonZeroU32);
+
+impl Hash {
+    /// Takes the lower half of a hash.
+    pub(crate) fn new(hash: u64) -> Self {
+        Self(NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MAX))
+    }
+
+    /// Where the search for it begins. Multiplying instead of dividing spreads hashes evenly over any number of slots.
+    fn home(self, n_slots: usize) -> usize {
+        ((u64::from(self.0.get()) * n_slots as u64) >> 32) as usize
+    }
+}
 
 impl<T> FlatTable<T> {
     /// The value with this hash for which `is_it` holds.
-    pub(crate) fn find(&self, hash: u32, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+    pub(crate) fn find(&self, hash: Hash, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let at = self.position(hash, is_it)?;
-        self.slots[at].as_ref().map(|(_, value)| value)
+        self.values[at].as_ref()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries().map(|(_, value)| value)
+        self.values.iter().flatten()
     }
 
     /// Whether both lie in the same memory.
     #[cfg(test)]
     pub(crate) fn shares_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.slots, &other.slots)
+        Arc::ptr_eq(&self.values, &other.values)
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.slots.iter().flatten()
+    /// The entries, with the slots in which they lie.
+    fn entries(&self) -> impl Iterator<Item = (usize, Hash, &T)> {
+        let entry = |(at, (hash, value)): (usize, (&Option<Hash>, _))| Some((at, (*hash)?, Option::as_ref(value)?));
+        self.hashes.iter().zip(&*self.values).enumerate().filter_map(entry)
     }
 
-    fn position(&self, hash: u32, is_it: impl Fn(&T) -> bool) -> Option<usize> {
-        let mut at = home(hash, self.slots.len());
+    fn position(&self, hash: Hash, is_it: impl Fn(&T) -> bool) -> Option<usize> {
+        let mut at = hash.home(self.hashes.len());
         loop {
-            let (other, value) = self.slots.get(at)?.as_ref()?;
-            if *other == hash && is_it(value) {
+            let other = (*self.hashes.get(at)?)?;
+            if other == hash && self.values[at].as_ref().is_some_and(&is_it) {
                 return Some(at);
             }
-            at = next(at, self.slots.len());
+            at = next(at, self.hashes.len());
         }
     }
 }
@@ -52,67 +71,57 @@ impl<T> FlatTable<T> {
 impl<T: Clone> FlatTable<T> {
     /// An empty table that takes so many entries without another allocation.
     pub(crate) fn with_capacity(n_entries: usize) -> Self {
-        Self { slots: vec![None; n_entries + n_entries / 2 + 1].into(), len: 0 }
+        let n_slots = n_entries + n_entries / 2 + 1;
+        Self { hashes: vec![None; n_slots].into(), values: vec![None; n_slots].into(), len: 0 }
     }
 
     /// Adds a value, in place of the one with this hash for which `is_it` holds. Returns that one.
-    pub(crate) fn insert(&mut self, hash: u32, value: T, is_it: impl Fn(&T) -> bool) -> Option<T> {
+    pub(crate) fn insert(&mut self, hash: Hash, value: T, is_it: impl Fn(&T) -> bool) -> Option<T> {
         if let Some(at) = self.position(hash, is_it) {
-            let old = Arc::make_mut(&mut self.slots)[at].replace((hash, value));
-            return old.map(|(_, value)| value);
+            return Arc::make_mut(&mut self.values)[at].replace(value);
         }
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
+        if (self.len + 1) * 4 > self.hashes.len() * 3 {
             *self = Self::of(self.entries(), (self.len + 1) * 4 / 3);
         }
-        put(Arc::make_mut(&mut self.slots), (hash, value));
-        self.len += 1;
+        self.put(hash, value);
         None
     }
 
     /// Removes the value with this hash for which `is_it` holds, and returns it.
     ///
     /// A gap would hide the entries that lie behind it for want of a better place, so the table is made anew.
-    pub(crate) fn remove(&mut self, hash: u32, is_it: impl Fn(&T) -> bool) -> Option<T> {
+    pub(crate) fn remove(&mut self, hash: Hash, is_it: impl Fn(&T) -> bool) -> Option<T> {
         let at = self.position(hash, is_it)?;
-        let (before, after) = self.slots.split_at(at);
-        let (removed, after) = after.split_first()?;
-        let removed = removed.as_ref().map(|(_, value)| value.clone());
-        *self = Self::of(before.iter().chain(after).flatten(), self.len - 1);
+        let removed = self.values[at].clone();
+        *self = Self::of(self.entries().filter(|(other, ..)| *other != at), self.len - 1);
         removed
     }
 
-    fn of<'e>(entries: impl Iterator<Item = &'e Entry<T>>, n_entries: usize) -> Self
+    fn of<'e>(entries: impl Iterator<Item = (usize, Hash, &'e T)>, n_entries: usize) -> Self
     where
         T: 'e,
     {
         let mut table = Self::with_capacity(n_entries);
-        let slots = Arc::make_mut(&mut table.slots);
-        for entry in entries {
-            put(slots, entry.clone());
-            table.len += 1;
-        }
+        entries.for_each(|(_, hash, value)| table.put(hash, value.clone()));
         table
+    }
+
+    /// Puts an entry where a search for it ends.
+    fn put(&mut self, hash: Hash, value: T) {
+        let (hashes, values) = (Arc::make_mut(&mut self.hashes), Arc::make_mut(&mut self.values));
+        let mut at = hash.home(hashes.len());
+        while hashes[at].is_some() {
+            at = next(at, hashes.len());
+        }
+        (hashes[at], values[at]) = (Some(hash), Some(value));
+        self.len += 1;
     }
 }
 
 impl<T> Default for FlatTable<T> {
     fn default() -> Self {
-        Self { slots: Arc::default(), len: 0 }
+        Self { hashes: Arc::default(), values: Arc::default(), len: 0 }
     }
-}
-
-/// Puts an entry where a search for it ends.
-fn put<T>(slots: &mut [Option<Entry<T>>], entry: Entry<T>) {
-    let mut at = home(entry.0, slots.len());
-    while slots[at].is_some() {
-        at = next(at, slots.len());
-    }
-    slots[at] = Some(entry);
-}
-
-/// Where the search for a hash begins. Multiplying instead of dividing spreads hashes evenly over any number of slots.
-fn home(hash: u32, n_slots: usize) -> usize {
-    ((u64::from(hash) * n_slots as u64) >> 32) as usize
 }
 
 fn next(at: usize, n_slots: usize) -> usize {
@@ -128,13 +137,13 @@ mod tests {
     use super::*;
 
     /// Few hashes for many keys: at both ends of the table, side by side, and equal ones.
-    fn hash(key: u8) -> u32 {
-        match key % 8 {
+    fn hash(key: u8) -> Hash {
+        Hash::new(match key % 8 {
             0 => 0,
-            1 | 2 => u32::MAX,
-            3 => u32::MAX - 1,
-            other => u32::from(other) << 28 | u32::from(key >> 6),
-        }
+            1 | 2 => u64::MAX,
+            3 => u64::MAX - 1,
+            other => u64::from(other) << 28 | u64::from(key >> 6),
+        })
     }
 
     fn contents(table: &FlatTable<(u8, u32)>) -> HashMap<u8, u32> {
@@ -166,26 +175,28 @@ mod tests {
 
     #[test]
     fn an_empty_table_has_nothing() {
-        assert!(FlatTable::<u32>::default().find(7, |_| true).is_none());
-        assert!(FlatTable::<u32>::with_capacity(0).find(7, |_| true).is_none());
+        assert!(FlatTable::<u32>::default().find(Hash::new(7), |_| true).is_none());
+        assert!(FlatTable::<u32>::with_capacity(0).find(Hash::new(7), |_| true).is_none());
     }
 
     #[test]
     fn a_table_has_room_for_what_it_was_made_for() {
         for n_entries in 0..100 {
             let mut table = FlatTable::with_capacity(n_entries);
-            let slots = table.slots.as_ptr();
-            (0_u32..).take(n_entries).for_each(|number| assert!(table.insert(number, number, |_| false).is_none()));
-            assert_eq!(table.slots.as_ptr(), slots, "{n_entries}");
+            let slots = table.values.as_ptr();
+            (0_u64..)
+                .take(n_entries)
+                .for_each(|number| assert!(table.insert(Hash::new(number), number, |_| false).is_none()));
+            assert_eq!(table.values.as_ptr(), slots, "{n_entries}");
         }
     }
 
     #[test]
     fn a_table_gives_back_the_room_of_what_was_removed() {
         let mut table = FlatTable::default();
-        (0_u32..1000).for_each(|number| assert!(table.insert(number << 22, number, |_| false).is_none()));
-        assert!(table.slots.len() < 2100);
-        (0_u32..1000).for_each(|number| assert_eq!(table.remove(number << 22, |_| true), Some(number)));
-        assert_eq!((table.len, table.slots.len()), (0, 1));
+        (0_u64..1000).for_each(|number| assert!(table.insert(Hash::new(number << 22), number, |_| false).is_none()));
+        assert!(table.values.len() < 2100);
+        (0_u64..1000).for_each(|number| assert_eq!(table.remove(Hash::new(number << 22), |_| true), Some(number)));
+        assert_eq!((table.len, table.values.len()), (0, 1));
     }
 }

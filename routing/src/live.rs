@@ -203,7 +203,7 @@ impl Publisher {
             }
         }
         // A host that several listeners share is compiled once.
-        let mut compiled: HashMap<(*const Host, &HostPattern), Arc<CompiledHost>> = HashMap::new();
+        let mut compiled: HashMap<(*const Host, &HostPattern), CompiledHost> = HashMap::new();
         for (key, host) in &delta.hosts {
             let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
             match host {
@@ -211,8 +211,8 @@ impl Publisher {
                 Some(host) => {
                     let compiled = compiled
                         .entry((Arc::as_ptr(host), &key.host))
-                        .or_insert_with(|| Arc::new(CompiledHost::compile(key.host.clone(), host, &mut linker)));
-                    tables[at].insert(Arc::clone(compiled));
+                        .or_insert_with(|| CompiledHost::compile(key.host.clone(), host, &mut linker));
+                    tables[at].insert(compiled.clone());
                 }
             }
         }

@@ -31,7 +31,7 @@ pub(crate) struct ListenerTable {
     one_label: HostMap,
     /// Wildcards for one or more labels.
     many_labels: HostMap,
-    any: Option<Arc<CompiledHost>>,
+    any: Option<CompiledHost>,
 }
 
 /// What to present to a TLS client.
@@ -91,7 +91,7 @@ impl Snapshot {
         let name = server_name.and_then(HostName::new);
         let name = name.as_ref().map_or("", HostName::as_str);
         for host in table.tls_hosts(name) {
-            match &host.tls {
+            match host.tls() {
                 CompiledTls::Default => {}
                 CompiledTls::Passthrough(route) => return CertificateChoice::Passthrough(Arc::clone(route)),
                 CompiledTls::Terminate(cells) => {
@@ -110,7 +110,7 @@ impl Snapshot {
     pub fn client_tls(&self, listener: &ListenerKey, server_name: Option<&str>) -> Option<&Arc<CompiledClientTls>> {
         let name = server_name.and_then(HostName::new);
         let host = self.listener(listener)?.find(name.as_ref().map_or("", HostName::as_str))?;
-        host.client_tls.as_ref()
+        host.client_tls()
     }
 
     /// Whether a host of the listener has this name: by itself or by a wildcard, not by standing for every name.
@@ -126,7 +126,7 @@ impl Snapshot {
     pub fn certificates(&self) -> Vec<(HostPattern, &CertificateRef, Arc<Certificate>)> {
         let mut found = BTreeMap::new();
         for host in self.listeners.iter().flat_map(ListenerTable::hosts) {
-            let CompiledTls::Terminate(cells) = &host.tls else { continue };
+            let CompiledTls::Terminate(cells) = host.tls() else { continue };
             for cell in cells {
                 if let Some(certificate) = cell.load().clone() {
                     found.insert((host.pattern(), cell.key()), certificate);
@@ -173,22 +173,22 @@ impl ListenerTable {
     }
 
     /// The most specific host for a normalised name: exact, then the longest wildcard, then any.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<CompiledHost>> {
+    pub(crate) fn find(&self, name: &str) -> Option<&CompiledHost> {
         self.exact.get(name).or_else(|| self.find_wildcard(name)).or(self.any.as_ref())
     }
 
     /// Whether a certificate is configured for a name, be it the default one: by its own host, or by a wildcard.
     pub(crate) fn has_certificate(&self, name: &str) -> bool {
-        self.tls_hosts(name).any(|host| matches!(host.tls, CompiledTls::Terminate(_)) && !host.is_any())
+        self.tls_hosts(name).any(|host| matches!(host.tls(), CompiledTls::Terminate(_)) && !host.is_any())
     }
 
     /// The hosts whose TLS a name can have: ingress-nginx looks for its own, then for the wildcard's, although the
     /// routes of the wildcard are shadowed by a host that has none.
-    fn tls_hosts(&self, name: &str) -> impl Iterator<Item = &Arc<CompiledHost>> {
+    fn tls_hosts(&self, name: &str) -> impl Iterator<Item = &CompiledHost> {
         self.exact.get(name).into_iter().chain(self.find_wildcard(name)).chain(self.any.as_ref())
     }
 
-    fn find_wildcard(&self, name: &str) -> Option<&Arc<CompiledHost>> {
+    fn find_wildcard(&self, name: &str) -> Option<&CompiledHost> {
         let (_, mut suffix) = name.split_once('.').filter(|(label, _)| !label.is_empty())?;
         if let Some(host) = self.one_label.get(suffix) {
             return Some(host);
@@ -204,7 +204,7 @@ impl ListenerTable {
         }
     }
 
-    pub(crate) fn insert(&mut self, host: Arc<CompiledHost>) {
+    pub(crate) fn insert(&mut self, host: CompiledHost) {
         match host.pattern() {
             HostPattern::Exact(_) => self.exact.insert(host),
             HostPattern::Wildcard { depth: WildcardDepth::One, .. } => self.one_label.insert(host),
@@ -222,7 +222,7 @@ impl ListenerTable {
         }
     }
 
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Arc<CompiledHost>> {
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &CompiledHost> {
         self.exact.iter().chain(self.one_label.iter()).chain(self.many_labels.iter()).chain(self.any.iter())
     }
 }

@@ -9,7 +9,7 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use crate::compile::{CompiledHost, CompiledRoute};
-use crate::flat_table::FlatTable;
+use crate::flat_table::{FlatTable, Hash};
 use crate::matcher::{RegexPattern, RegexSet};
 use crate::path::PathMatch;
 use crate::request::RequestView;
@@ -25,14 +25,23 @@ const MAX_SIZE: usize = 63;
 #[derive(Clone, Default)]
 pub(crate) struct HostMap {
     hasher: RandomState,
-    shards: Box<[FlatTable<Arc<CompiledHost>>]>,
+    shards: Box<[FlatTable<CompiledHost>]>,
     len: usize,
 }
 
 /// The routes of one host, in order of precedence.
-pub(crate) struct RouteTable {
-    routes: SmallVec<[CompiledRoute; 1]>,
-    index: Option<Box<RouteIndex>>,
+#[derive(Clone)]
+pub(crate) enum RouteTable {
+    /// The only one lies where the host does.
+    One(CompiledRoute),
+    Several(Arc<Routes>),
+}
+
+/// The routes of a host that has none, or more than one.
+pub(crate) struct Routes {
+    routes: Box<[CompiledRoute]>,
+    /// There is one from so many routes on.
+    index: Option<RouteIndex>,
 }
 
 /// Finds the routes of a path without trying all. Routes with an equal path follow one another: they are a run, which
@@ -69,13 +78,13 @@ enum Class {
 // === impl HostMap ===
 
 impl HostMap {
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<CompiledHost>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&CompiledHost> {
         let hash = self.hasher.hash_one(name);
         let shard = self.shards.get(shard_of(hash, self.shards.len()))?;
-        shard.find(place_of(hash), |host| host.has_name(name))
+        shard.find(Hash::new(hash), |host| host.has_name(name))
     }
 
-    pub(crate) fn insert(&mut self, host: Arc<CompiledHost>) {
+    pub(crate) fn insert(&mut self, host: CompiledHost) {
         if self.len >= self.shards.len() * SHARD_HOSTS * 2 {
             self.grow();
         }
@@ -88,7 +97,7 @@ impl HostMap {
         let hash = self.hasher.hash_one(name);
         let index = shard_of(hash, self.shards.len());
         let Some(shard) = self.shards.get_mut(index) else { return };
-        if shard.remove(place_of(hash), |host| host.has_name(name)).is_some() {
+        if shard.remove(Hash::new(hash), |host| host.has_name(name)).is_some() {
             self.len -= 1;
         }
         if self.len == 0 {
@@ -96,7 +105,7 @@ impl HostMap {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<CompiledHost>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CompiledHost> {
         self.shards.iter().flat_map(FlatTable::iter)
     }
 
@@ -106,7 +115,7 @@ impl HostMap {
 
     fn grow(&mut self) {
         let n_shards = (self.len / SHARD_HOSTS + 1).next_power_of_two();
-        let hosts: Vec<_> = self.iter().map(Arc::clone).collect();
+        let hosts: Vec<_> = self.iter().cloned().collect();
         self.shards = vec![FlatTable::default(); n_shards].into();
         for host in hosts {
             self.put(host);
@@ -114,11 +123,11 @@ impl HostMap {
     }
 
     /// Adds a host, and returns the one that had its name.
-    fn put(&mut self, host: Arc<CompiledHost>) -> Option<Arc<CompiledHost>> {
+    fn put(&mut self, host: CompiledHost) -> Option<CompiledHost> {
         let hash = self.hasher.hash_one(host.name());
         let index = shard_of(hash, self.shards.len());
-        let name = Arc::clone(&host);
-        self.shards[index].insert(place_of(hash), host, |other| other.has_name(name.name()))
+        let name = host.name().to_owned();
+        self.shards[index].insert(Hash::new(hash), host, |other| other.has_name(&name))
     }
 }
 
@@ -127,29 +136,35 @@ fn shard_of(hash: u64, n_shards: usize) -> usize {
     (hash >> 32) as usize & n_shards.wrapping_sub(1)
 }
 
-/// What a hash is in the table of a shard.
-fn place_of(hash: u64) -> u32 {
-    hash as u32
-}
-
 // === impl RouteTable ===
 
 impl RouteTable {
     /// Takes routes that are sorted by precedence.
     pub(crate) fn new(routes: SmallVec<[CompiledRoute; 1]>) -> Self {
-        let index = (routes.len() > LINEAR_ROUTES).then(|| Box::new(RouteIndex::new(&routes)));
-        Self { routes, index }
+        match routes.into_inner() {
+            Ok([only]) => Self::One(only),
+            Err(routes) => {
+                let index = (routes.len() > LINEAR_ROUTES).then(|| RouteIndex::new(&routes));
+                Self::Several(Arc::new(Routes { routes: routes.into_boxed_slice(), index }))
+            }
+        }
     }
 
     pub(crate) fn find(&self, request: &RequestView<'_>) -> Option<&CompiledRoute> {
-        match &self.index {
-            None => self.routes.iter().find(|route| route.matches(request)),
-            Some(index) => index.find(&self.routes, request),
+        match self {
+            Self::One(route) => Some(route).filter(|route| route.matches(request)),
+            Self::Several(several) => match &several.index {
+                None => several.routes.iter().find(|route| route.matches(request)),
+                Some(index) => index.find(&several.routes, request),
+            },
         }
     }
 
     pub(crate) fn routes(&self) -> &[CompiledRoute] {
-        &self.routes
+        match self {
+            Self::One(route) => std::slice::from_ref(route),
+            Self::Several(several) => &several.routes,
+        }
     }
 }
 
@@ -303,11 +318,11 @@ fn literal(path: &PathMatch) -> Option<(Class, &[u8])> {
     }
 }
 
-fn hash(hasher: &RandomState, class: Class, text: &[u8]) -> u32 {
+fn hash(hasher: &RandomState, class: Class, text: &[u8]) -> Hash {
     let mut hasher = hasher.build_hasher();
     hasher.write_u8(class as u8);
     hasher.write(text);
-    hasher.finish() as u32
+    Hash::new(hasher.finish())
 }
 
 #[cfg(test)]
@@ -321,7 +336,7 @@ mod tests {
     use crate::lane::Lane;
     use crate::model::Host;
 
-    fn host(number: usize) -> Arc<CompiledHost> {
+    fn host(number: usize) -> CompiledHost {
         let mut linker = Linker {
             backends: &mut |reference| Arc::new(Backend::new(reference.clone())),
             certificates: &mut Lane::default(),
@@ -329,7 +344,7 @@ mod tests {
             authorities: &mut Lane::default(),
         };
         let model = Host { tls: None, client_tls: None, routes: Vec::new() };
-        Arc::new(CompiledHost::compile(HostPattern::Exact(name(number).into()), &model, &mut linker))
+        CompiledHost::compile(HostPattern::Exact(name(number).into()), &model, &mut linker)
     }
 
     fn name(number: usize) -> String {
