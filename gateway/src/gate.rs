@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use routing::{Settings, normalize_path};
 
@@ -127,7 +127,7 @@ fn drop_ambiguous_headers(request: &mut RequestHeader, settings: &Settings) {
     }
     let is_valid =
         |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'_' && settings.underscores_in_headers);
-    let is_ambiguous = |name: &http::HeaderName| !name.as_str().bytes().all(is_valid);
+    let is_ambiguous = |name: &HeaderName| !name.as_str().bytes().all(is_valid);
     if !request.headers.keys().any(is_ambiguous) {
         return;
     }
@@ -139,16 +139,21 @@ fn drop_ambiguous_headers(request: &mut RequestHeader, settings: &Settings) {
 
 /// RFC 9110 section 7.8: who wants to switch protocols says so in `Connection` too, and speaks HTTP/1.1.
 fn drop_unasked_upgrade(request: &mut RequestHeader) {
-    let is_asked =
-        request.version == Version::HTTP_11 && nominations(request).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    let is_asked = request.version == Version::HTTP_11
+        && nominated(&request.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     if !is_asked {
         request.remove_header(&header::UPGRADE);
     }
 }
 
-/// The fields that a client names in `Connection`.
-pub(crate) fn nominations(request: &RequestHeader) -> impl Iterator<Item = &[u8]> {
-    let fields = request.headers.get_all(header::CONNECTION).into_iter();
+/// The fields that a message names in `Connection`, but for what is no name.
+pub(crate) fn nominations(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    nominated(headers).filter_map(|name| HeaderName::from_bytes(name).ok())
+}
+
+/// What a message names in `Connection`.
+fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let fields = headers.get_all(header::CONNECTION).into_iter();
     fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
@@ -156,10 +161,10 @@ pub(crate) fn nominations(request: &RequestHeader) -> impl Iterator<Item = &[u8]
 /// set anew on the way. Pingora drops the other ones with the header itself, and would refuse the request for these.
 fn drop_foreign_nominations(request: &mut RequestHeader) -> Result<(), Failure> {
     let is_foreign = |name: &[u8]| FOREIGN_NOMINATIONS.iter().any(|foreign| name.eq_ignore_ascii_case(foreign));
-    if !nominations(request).any(is_foreign) {
+    if !nominated(&request.headers).any(is_foreign) {
         return Ok(());
     }
-    let kept: Vec<&[u8]> = nominations(request).filter(|name| !is_foreign(name)).collect();
+    let kept: Vec<&[u8]> = nominated(&request.headers).filter(|name| !is_foreign(name)).collect();
     let kept = kept.join(&b", "[..]);
     replace(request, header::CONNECTION, &kept)
 }
@@ -175,7 +180,7 @@ fn join_cookies(request: &mut RequestHeader) -> Result<(), Failure> {
     replace(request, header::COOKIE, &joined)
 }
 
-fn replace(request: &mut RequestHeader, name: header::HeaderName, value: &[u8]) -> Result<(), Failure> {
+fn replace(request: &mut RequestHeader, name: HeaderName, value: &[u8]) -> Result<(), Failure> {
     request.insert_header(name, value).map_err(|_| Failure::RequestMalformed)
 }
 

@@ -17,6 +17,7 @@ use crate::context::{Context, Proxied};
 use crate::failure::Failure;
 use crate::filter::{self, Gatekeeper, Refusal, Visitor};
 use crate::gate;
+use crate::request_head::REQUEST_ID;
 use crate::telemetry::{Metrics, RuleMetrics};
 
 /// Takes requests in.
@@ -148,7 +149,7 @@ fn begin(session: &mut Session, connection: &ConnectionInfo, settings: &Settings
 /// `X-Request-ID`: the client's own, else 32 random hexadecimal digits.
 fn request_id(request: &RequestHeader, is_generated: bool) -> Option<HeaderValue> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    if let Some(known) = request.headers.get("x-request-id") {
+    if let Some(known) = request.headers.get(&REQUEST_ID.name) {
         return Some(known.clone());
     }
     if !is_generated {

@@ -19,15 +19,13 @@ pub(crate) const HOST: FieldName<'static> = FieldName::new("host", "Host");
 /// The name of a request, for the log lines of all that it meets.
 pub(crate) const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
 
-/// Fields that stay on their hop (RFC 9110 section 7.6.1), and what proxies ask of each other (section 11.7).
-pub(crate) const HOP_FIELDS: [HeaderName; 10] = [
+/// Fields that stay on their hop (RFC 9110 section 7.6.1).
+pub(crate) const HOP_FIELDS: [HeaderName; 8] = [
     header::CONNECTION,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
     // Those that no standard knows any more.
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

@@ -48,11 +48,11 @@ pub(crate) struct CompiledHost {
     name: InlineText<INLINE_NAME>,
     kind: PatternKind,
     pub(crate) routes: RouteTable,
-    /// `None` when nobody asked for TLS.
+    /// `None` where it has no TLS of its own and asks clients for none.
     security: Option<Arc<HostSecurity>>,
 }
 
-/// What a host has beside its routes, when it has any of it.
+/// What TLS connections for a host are: few lookups want it, so it lies elsewhere.
 struct HostSecurity {
     tls: CompiledTls,
     client_tls: Option<Arc<CompiledClientTls>>,
@@ -373,6 +373,11 @@ mod tests {
             total_weight,
             has_key: false,
         }
+    }
+
+    #[test]
+    fn a_host_takes_two_cache_lines() {
+        assert_eq!(size_of::<Option<CompiledHost>>(), 128);
     }
 
     #[test]

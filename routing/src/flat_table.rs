@@ -22,7 +22,7 @@ pub(crate) struct FlatTable<T> {
 pub(crate) struct Hash(NonZeroU32);
 
 impl Hash {
-    /// Takes the lower half of a hash.
+    /// Takes the lower half of a hash. Zero marks a free slot, so it becomes another.
     pub(crate) fn new(hash: u64) -> Self {
         Self(NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MAX))
     }
@@ -50,12 +50,6 @@ impl<T> FlatTable<T> {
         Arc::ptr_eq(&self.values, &other.values)
     }
 
-    /// The entries, with the slots in which they lie.
-    fn entries(&self) -> impl Iterator<Item = (usize, Hash, &T)> {
-        let entry = |(at, (hash, value)): (usize, (&Option<Hash>, _))| Some((at, (*hash)?, Option::as_ref(value)?));
-        self.hashes.iter().zip(&*self.values).enumerate().filter_map(entry)
-    }
-
     fn position(&self, hash: Hash, is_it: impl Fn(&T) -> bool) -> Option<usize> {
         let mut at = hash.home(self.hashes.len());
         loop {
@@ -75,46 +69,54 @@ impl<T: Clone> FlatTable<T> {
         Self { hashes: vec![None; n_slots].into(), values: vec![None; n_slots].into(), len: 0 }
     }
 
-    /// Adds a value, in place of the one with this hash for which `is_it` holds. Returns that one.
-    pub(crate) fn insert(&mut self, hash: Hash, value: T, is_it: impl Fn(&T) -> bool) -> Option<T> {
-        if let Some(at) = self.position(hash, is_it) {
+    /// Adds a value, in place of the one with this hash that `is_same` holds for with it. Returns that one.
+    pub(crate) fn insert(&mut self, hash: Hash, value: T, is_same: impl Fn(&T, &T) -> bool) -> Option<T> {
+        if let Some(at) = self.position(hash, |other| is_same(other, &value)) {
             return Arc::make_mut(&mut self.values)[at].replace(value);
         }
         if (self.len + 1) * 4 > self.hashes.len() * 3 {
-            *self = Self::of(self.entries(), (self.len + 1) * 4 / 3);
+            self.resize((self.len + 1) * 4 / 3);
         }
-        self.put(hash, value);
+        put(Arc::make_mut(&mut self.hashes), Arc::make_mut(&mut self.values), hash, value);
+        self.len += 1;
         None
     }
 
     /// Removes the value with this hash for which `is_it` holds, and returns it.
-    ///
-    /// A gap would hide the entries that lie behind it for want of a better place, so the table is made anew.
     pub(crate) fn remove(&mut self, hash: Hash, is_it: impl Fn(&T) -> bool) -> Option<T> {
-        let at = self.position(hash, is_it)?;
-        let removed = self.values[at].clone();
-        *self = Self::of(self.entries().filter(|(other, ..)| *other != at), self.len - 1);
+        let mut gap = self.position(hash, is_it)?;
+        let (hashes, values) = (Arc::make_mut(&mut self.hashes), Arc::make_mut(&mut self.values));
+        let n_slots = hashes.len();
+        let removed = values[gap].take();
+        hashes[gap] = None;
+        // The gap would hide the entries behind it whose search begins at it or before it: they move up.
+        let mut at = next(gap, n_slots);
+        while let Some(hash) = hashes[at] {
+            if distance(hash.home(n_slots), at, n_slots) >= distance(gap, at, n_slots) {
+                hashes.swap(gap, at);
+                values.swap(gap, at);
+                gap = at;
+            }
+            at = next(at, n_slots);
+        }
+        self.len -= 1;
+        if self.len * 4 < n_slots {
+            self.resize(self.len);
+        }
         removed
     }
 
-    fn of<'e>(entries: impl Iterator<Item = (usize, Hash, &'e T)>, n_entries: usize) -> Self
-    where
-        T: 'e,
-    {
-        let mut table = Self::with_capacity(n_entries);
-        entries.for_each(|(_, hash, value)| table.put(hash, value.clone()));
-        table
-    }
-
-    /// Puts an entry where a search for it ends.
-    fn put(&mut self, hash: Hash, value: T) {
-        let (hashes, values) = (Arc::make_mut(&mut self.hashes), Arc::make_mut(&mut self.values));
-        let mut at = hash.home(hashes.len());
-        while hashes[at].is_some() {
-            at = next(at, hashes.len());
+    /// Makes room for so many entries, and no more.
+    fn resize(&mut self, n_entries: usize) {
+        let mut resized = Self::with_capacity(n_entries);
+        let (hashes, values) = (Arc::make_mut(&mut resized.hashes), Arc::make_mut(&mut resized.values));
+        for (hash, value) in self.hashes.iter().zip(&*self.values) {
+            if let (Some(hash), Some(value)) = (hash, value) {
+                put(hashes, values, *hash, value.clone());
+            }
         }
-        (hashes[at], values[at]) = (Some(hash), Some(value));
-        self.len += 1;
+        resized.len = self.len;
+        *self = resized;
     }
 }
 
@@ -124,8 +126,22 @@ impl<T> Default for FlatTable<T> {
     }
 }
 
+/// Puts an entry where a search for it ends.
+fn put<T>(hashes: &mut [Option<Hash>], values: &mut [Option<T>], hash: Hash, value: T) {
+    let mut at = hash.home(hashes.len());
+    while hashes[at].is_some() {
+        at = next(at, hashes.len());
+    }
+    (hashes[at], values[at]) = (Some(hash), Some(value));
+}
+
 fn next(at: usize, n_slots: usize) -> usize {
     if at + 1 < n_slots { at + 1 } else { 0 }
+}
+
+/// How many steps a search takes from one slot to another.
+fn distance(from: usize, to: usize, n_slots: usize) -> usize {
+    if to >= from { to - from } else { to + n_slots - from }
 }
 
 #[cfg(test)]
@@ -139,7 +155,7 @@ mod tests {
     /// Few hashes for many keys: at both ends of the table, side by side, and equal ones.
     fn hash(key: u8) -> Hash {
         Hash::new(match key % 8 {
-            0 => 0,
+            0 => 1,
             1 | 2 => u64::MAX,
             3 => u64::MAX - 1,
             other => u64::from(other) << 28 | u64::from(key >> 6),
@@ -159,7 +175,7 @@ mod tests {
                 let is_it = |entry: &(u8, u32)| entry.0 == key;
                 let (before, copy) = (contents(&table), table.clone());
                 let (old, expected) = match value {
-                    Some(value) => (table.insert(hash(key), (key, value), is_it), map.insert(key, value)),
+                    Some(value) => (table.insert(hash(key), (key, value), |a, b| a.0 == b.0), map.insert(key, value)),
                     None => (table.remove(hash(key), is_it), map.remove(&key)),
                 };
                 prop_assert_eq!(old.map(|(_, value)| value), expected);
@@ -186,7 +202,7 @@ mod tests {
             let slots = table.values.as_ptr();
             (0_u64..)
                 .take(n_entries)
-                .for_each(|number| assert!(table.insert(Hash::new(number), number, |_| false).is_none()));
+                .for_each(|number| assert!(table.insert(Hash::new(number), number, |_, _| false).is_none()));
             assert_eq!(table.values.as_ptr(), slots, "{n_entries}");
         }
     }
@@ -194,7 +210,7 @@ mod tests {
     #[test]
     fn a_table_gives_back_the_room_of_what_was_removed() {
         let mut table = FlatTable::default();
-        (0_u64..1000).for_each(|number| assert!(table.insert(Hash::new(number << 22), number, |_| false).is_none()));
+        (0_u64..1000).for_each(|number| assert!(table.insert(Hash::new(number << 22), number, |_, _| false).is_none()));
         assert!(table.values.len() < 2100);
         (0_u64..1000).for_each(|number| assert_eq!(table.remove(Hash::new(number << 22), |_| true), Some(number)));
         assert_eq!((table.len, table.values.len()), (0, 1));

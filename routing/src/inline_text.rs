@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// A text that lies in the value itself when it has at most `N` bytes, and on the heap otherwise.
 #[derive(Clone)]
@@ -12,7 +13,7 @@ pub struct InlineText<const N: usize>(Place<N>);
 #[derive(Clone)]
 enum Place<const N: usize> {
     Inline { len: u8, bytes: [u8; N] },
-    Heap(Box<str>),
+    Heap(Arc<str>),
 }
 
 impl<const N: usize> InlineText<N> {

@@ -202,7 +202,7 @@ impl Publisher {
                 (Err(_), None) => {}
             }
         }
-        // A host that several listeners share is compiled once.
+        // A host that several listeners share is compiled once; each has a copy of it in its table.
         let mut compiled: HashMap<(*const Host, &HostPattern), CompiledHost> = HashMap::new();
         for (key, host) in &delta.hosts {
             let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };

@@ -6,7 +6,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use smallvec::SmallVec;
 
 use crate::compile::{CompiledHost, CompiledRoute};
 use crate::flat_table::{FlatTable, Hash};
@@ -40,7 +39,7 @@ pub(crate) enum RouteTable {
 /// The routes of a host that has none, or more than one.
 pub(crate) struct Routes {
     routes: Box<[CompiledRoute]>,
-    /// There is one from so many routes on.
+    /// `None` up to [`LINEAR_ROUTES`] routes.
     index: Option<RouteIndex>,
 }
 
@@ -61,7 +60,7 @@ struct RouteIndex {
     longest_prefix: usize,
 }
 
-/// The number of the first route of a run, counted from one: a slot of a table that is free is marked by zero.
+/// The number of the first route of a run, counted from one: where there is none there is zero, so it takes four bytes.
 #[derive(Clone, Copy)]
 struct RunStart(NonZeroU32);
 
@@ -126,8 +125,7 @@ impl HostMap {
     fn put(&mut self, host: CompiledHost) -> Option<CompiledHost> {
         let hash = self.hasher.hash_one(host.name());
         let index = shard_of(hash, self.shards.len());
-        let name = host.name().to_owned();
-        self.shards[index].insert(Hash::new(hash), host, |other| other.has_name(&name))
+        self.shards[index].insert(Hash::new(hash), host, |a, b| a.has_name(b.name()))
     }
 }
 
@@ -140,8 +138,8 @@ fn shard_of(hash: u64, n_shards: usize) -> usize {
 
 impl RouteTable {
     /// Takes routes that are sorted by precedence.
-    pub(crate) fn new(routes: SmallVec<[CompiledRoute; 1]>) -> Self {
-        match routes.into_inner() {
+    pub(crate) fn new(routes: Vec<CompiledRoute>) -> Self {
+        match <[CompiledRoute; 1]>::try_from(routes) {
             Ok([only]) => Self::One(only),
             Err(routes) => {
                 let index = (routes.len() > LINEAR_ROUTES).then(|| RouteIndex::new(&routes));
@@ -192,7 +190,7 @@ impl RouteIndex {
                 PathMatch::Exact(path) => exact_lengths.add(path.as_bytes().len()),
             }
             if let Some((class, text)) = literal(path) {
-                literals.insert(hash(&hasher, class, text), start, |_| false);
+                literals.insert(hash(&hasher, class, text), start, |_, _| false);
             }
         }
         let patterns: Vec<&RegexPattern> = regexes.iter().map(|(_, pattern)| *pattern).collect();

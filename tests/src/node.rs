@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-use crate::gateway;
+use crate::{gateway, wait};
 
 /// The address of the cluster's only node.
 pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
@@ -35,6 +35,19 @@ pub fn import_gateway(name: &str, binary: &Path) {
     succeeded(build, &[], &built);
     let arguments = ["images", "import", archive.to_str().unwrap()];
     succeeded("ctr", &arguments, &run("ctr", &arguments, ""));
+}
+
+/// Waits until a TCP port of the node leads to a pod.
+///
+/// Nobody may connect before: the kernel would remember for two minutes that the client's port was sent to the node
+/// itself, and refuse a later connection from there.
+pub async fn until_port_leads_to_a_pod(port: u16) {
+    let element = format!("{{ tcp . {port} }}");
+    wait::until("the port of the node leads to a pod", async || {
+        let found = run("nft", &["get", "element", "ip", "kube-proxy", "service-nodeports", &element], "");
+        found.status.success().then_some(())
+    })
+    .await;
 }
 
 /// What kubectl prints.

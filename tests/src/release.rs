@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::node::{GATEWAY_IMAGE, NODE, Namespace, echo_deployment, helm, kubectl, run};
+use crate::node::{GATEWAY_IMAGE, NODE, Namespace, echo_deployment, helm, kubectl, until_port_leads_to_a_pod};
 use crate::{Answer, Client, wait};
 
 /// Where the chart is.
@@ -61,19 +61,11 @@ impl Release {
     }
 
     /// Where a TCP port of one of its Services is on the node, as soon as it leads to a pod.
-    ///
-    /// Nobody may connect before: the kernel would remember for two minutes that the client's port was sent to the node
-    /// itself, and refuse a later connection from there.
     pub async fn node_port(&self, port: &str) -> SocketAddr {
         let service = format!("{}-penstock-controller", self.name());
         let path = format!("--output=jsonpath={{.spec.ports[?(@.name=='{port}')].nodePort}}");
         let number = self.namespace.kubectl(&["get", "service", &service, &path]).parse().unwrap();
-        let element = format!("{{ tcp . {number} }}");
-        wait::until("the port of the node leads to a pod", async || {
-            let found = run("nft", &["get", "element", "ip", "kube-proxy", "service-nodeports", &element], "");
-            found.status.success().then_some(())
-        })
-        .await;
+        until_port_leads_to_a_pod(number).await;
         SocketAddr::new(NODE, number)
     }
 

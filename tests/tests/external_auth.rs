@@ -136,6 +136,7 @@ async fn the_server_gets_the_headers_of_the_client_and_what_the_request_was() {
     let setup = setup(&[("a.test", &plain), ("method.test", &with_method)], "", &[]).await;
     let lies = [
         ("authorization", "Bearer alice"),
+        ("proxy-authorization", "Basic Ym9i"),
         ("x-custom", "kept"),
         ("cookie", "a=b"),
         ("x-request-id", "id-1"),
@@ -169,6 +170,7 @@ async fn the_server_gets_the_headers_of_the_client_and_what_the_request_was() {
         let url = format!("http://{host}/p%2Fq?c=d");
         for (name, expected) in [
             ("host", Some("auth.default.svc.cluster.local")),
+            ("proxy-authorization", Some("Basic Ym9i")),
             ("x-original-url", Some(url.as_str())),
             ("x-original-method", Some("POST")),
             ("x-original-uri", uri),

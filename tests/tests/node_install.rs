@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tests::node::{GATEWAY_IMAGE, NODE, Namespace, helm, kubectl, run, succeeded};
+use tests::node::{GATEWAY_IMAGE, NODE, Namespace, helm, kubectl, run, succeeded, until_port_leads_to_a_pod};
 use tests::release::{CHART, Release, echo, try_get, until_served};
 use tests::{Client, wait};
 use tokio::sync::Mutex;
@@ -163,6 +163,7 @@ async fn the_manifests_for_bare_metal_serve_on_their_node_ports() {
     kubectl(&["--namespace=penstock", "rollout", "status", "deployment/penstock-controller", "--timeout=60s"]);
     let backend = Namespace::create("backend");
     echo(&backend, "nginx");
+    until_port_leads_to_a_pod(30080).await;
     until_served(SocketAddr::new(NODE, 30080), &backend).await;
     let mut client = Client::https1(SocketAddr::new(NODE, 30443), Some("any.test")).await;
     assert_eq!(client.get(&format!("{}.test", backend.name()), "/", &[]).await.upstream(), backend.name());

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::Request;
-use http_body_util::Empty;
-use tests::node::{NODE, Namespace, echo_deployment, kubectl, run};
+use tests::node::{NODE, Namespace, echo_deployment, kubectl, run, until_port_leads_to_a_pod};
 use tests::{Client, wait};
 
 #[tokio::test]
@@ -14,12 +12,9 @@ async fn a_pod_answers_at_the_port_of_its_node() {
     namespace.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
     namespace.kubectl(&["expose", "deployment/echo", "--type=NodePort", "--port=80", "--target-port=8080"]);
     let port = namespace.kubectl(&["get", "service", "echo", "--output=jsonpath={.spec.ports[0].nodePort}"]);
-    let address = SocketAddr::new(NODE, port.parse().unwrap());
-    let answer = wait::until("an answer from the pod", async || {
-        let mut client = Client::try_http1(address).await.ok()?;
-        client.try_send(Request::get("/path?query").header("host", "echo.test").body(Empty::new()).unwrap()).await.ok()
-    })
-    .await;
+    let port = port.parse().unwrap();
+    until_port_leads_to_a_pod(port).await;
+    let answer = Client::http1(SocketAddr::new(NODE, port)).await.get("echo.test", "/path?query", &[]).await;
     let pod = namespace.kubectl(&["get", "pods", "--output=jsonpath={.items[0].metadata.name}"]);
     assert_eq!(answer.upstream(), pod);
     assert_eq!(answer.seen().target, "/path?query");

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde_json::{Value, json};
-use tests::node::{ECHO_IMAGE, GATEWAY_IMAGE, NODE, Namespace, kubectl, run, succeeded};
+use tests::node::{ECHO_IMAGE, GATEWAY_IMAGE, NODE, Namespace, kubectl, run, succeeded, until_port_leads_to_a_pod};
 use tests::release::{Release, try_get};
 use tests::wait;
 use tokio::net::TcpStream;
@@ -98,9 +98,9 @@ async fn the_kustomize_base_is_a_gateway() {
     kubectl(&["--namespace=penstock", "rollout", "status", "deployment/penstock-controller", "--timeout=60s"]);
     let path = "--output=jsonpath={.spec.ports[?(@.name=='http')].nodePort}";
     let port = kubectl(&["--namespace=penstock", "get", "service", "penstock-controller", path]);
-    let address = SocketAddr::new(NODE, port.parse().unwrap());
-    let answers = async || try_get(address, "nobody.test").await.filter(|answer| answer.status == 404);
-    wait::until("the gateway answers at its Service", answers).await;
+    let port = port.parse().unwrap();
+    until_port_leads_to_a_pod(port).await;
+    assert_eq!(try_get(SocketAddr::new(NODE, port), "nobody.test").await.unwrap().status, 404);
     // A namespace waits for as long as its pods might.
     kubectl(&["--namespace=penstock", "delete", "deployment", "penstock-controller"]);
     kubectl(&["--namespace=penstock", "wait", "--for=delete", "pod", "--all", "--timeout=60s"]);

@@ -121,8 +121,7 @@ async fn served(address: SocketAddr, host: &str, target: &str) -> String {
 }
 
 async fn assert_not_found(address: SocketAddr, host: &str, target: &str) {
-    // A port of a node that is new leads somewhere only when kube-proxy knows it.
-    let answer = wait::until("an answer", async || get(address, host, target).await).await;
+    let answer = get(address, host, target).await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (404, "default backend - 404"), "{host}{target}");
 }
 

@@ -6,17 +6,19 @@ use pingora::http::RequestHeader;
 use crate::gate::nominations;
 use crate::request_head::HOP_FIELDS;
 
-/// Headers of a body that is not sent along, and of the request's host, which the copy has one of its own for.
+/// Headers of a body that is not sent along, and the host: a copy has its own.
 const LEFT_OUT: [HeaderName; 3] = [header::CONTENT_LENGTH, header::EXPECT, header::HOST];
 
 /// A request with the headers of a client, but for its host.
 pub(crate) fn copy_request(received: &RequestHeader, method: Method, target: &str) -> pingora::Result<RequestHeader> {
     let mut request = RequestHeader::build(method, target.as_bytes(), Some(received.headers.len() + 8))?;
     for (name, value) in &received.headers {
-        let is_nominated = nominations(received).any(|other| other.eq_ignore_ascii_case(name.as_str().as_bytes()));
-        if !is_nominated && !HOP_FIELDS.contains(name) && !LEFT_OUT.contains(name) {
+        if !HOP_FIELDS.contains(name) && !LEFT_OUT.contains(name) {
             request.append_header(name.clone(), value.clone())?;
         }
+    }
+    for name in nominations(&received.headers) {
+        request.remove_header(&name);
     }
     Ok(request)
 }

@@ -5,6 +5,7 @@ use pingora::http::ResponseHeader;
 use routing::CompiledRule;
 use routing::model::{Filter, HeaderEdits};
 
+use crate::gate::nominations;
 use crate::request_head::RequestHead;
 
 /// Applies the request header edits of a rule.
@@ -52,10 +53,9 @@ pub(crate) fn drop_hop_headers(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    let fields = response.headers.get_all(header::CONNECTION).iter().filter_map(|field| field.to_str().ok());
-    let named = fields.flat_map(|field| field.split(',')).filter_map(|name| name.trim().parse().ok());
-    let named: Vec<HeaderName> =
-        named.filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING).collect();
+    let named: Vec<HeaderName> = nominations(&response.headers)
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
+        .collect();
     for name in &named {
         response.remove_header(name);
     }

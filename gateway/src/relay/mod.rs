@@ -15,7 +15,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
@@ -33,6 +33,9 @@ use crate::filter;
 use crate::proxy::Gateway;
 use crate::request_head::{HOP_FIELDS, HOST, RequestHead, field_value};
 use crate::upstream;
+
+/// What proxies ask of each other (RFC 9110 section 11.7).
+const PROXY_FIELDS: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
 
 /// Carries requests, and owns the connections that it does so on.
 pub(crate) struct Relay {
@@ -177,6 +180,7 @@ async fn answer(
 fn request_head(received: &RequestHeader, context: &Context) -> pingora::Result<BytesMut> {
     let mut head = RequestHead::of(received);
     head.remove_all(&HOP_FIELDS);
+    head.remove_all(&PROXY_FIELDS);
     if let Some(authority) = received.uri.authority() {
         head.insert(HOST, field_value(authority.as_str())?);
     }
