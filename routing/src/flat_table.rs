@@ -65,7 +65,7 @@ impl<T> FlatTable<T> {
 impl<T: Clone> FlatTable<T> {
     /// An empty table that takes so many entries without another allocation.
     pub(crate) fn with_capacity(n_entries: usize) -> Self {
-        let n_slots = n_entries + n_entries / 2 + 1;
+        let n_slots = n_entries + n_entries / 4 + 1;
         Self { hashes: vec![None; n_slots].into(), values: vec![None; n_slots].into(), len: 0 }
     }
 
@@ -74,8 +74,8 @@ impl<T: Clone> FlatTable<T> {
         if let Some(at) = self.position(hash, |other| is_same(other, &value)) {
             return Arc::make_mut(&mut self.values)[at].replace(value);
         }
-        if (self.len + 1) * 4 > self.hashes.len() * 3 {
-            self.resize((self.len + 1) * 4 / 3);
+        if (self.len + 1) * 8 > self.hashes.len() * 7 {
+            self.resize((self.len + 1) * 9 / 8);
         }
         put(Arc::make_mut(&mut self.hashes), Arc::make_mut(&mut self.values), hash, value);
         self.len += 1;

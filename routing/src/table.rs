@@ -16,7 +16,7 @@ use crate::request::RequestView;
 /// Up to this many routes, trying them in order is faster than any index.
 const LINEAR_ROUTES: usize = 8;
 /// Hosts in one shard of a [`HostMap`] when it is built; a shard may grow to twice that.
-const SHARD_HOSTS: usize = 64;
+const SHARD_HOSTS: usize = 32;
 /// Numbers from this one on share the last bit of a [`Sizes`].
 const MAX_SIZE: usize = 63;
 
