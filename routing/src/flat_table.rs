@@ -69,7 +69,7 @@ impl<T: Clone> FlatTable<T> {
         Self { hashes: vec![None; n_slots].into(), values: vec![None; n_slots].into(), len: 0 }
     }
 
-    /// Adds a value, in place of the one with this hash that `is_same` holds for with it. Returns that one.
+    /// Adds a value. One with this hash that is the same by `is_same` gives way to it, and is returned.
     pub(crate) fn insert(&mut self, hash: Hash, value: T, is_same: impl Fn(&T, &T) -> bool) -> Option<T> {
         if let Some(at) = self.position(hash, |other| is_same(other, &value)) {
             return Arc::make_mut(&mut self.values)[at].replace(value);
