@@ -70,7 +70,8 @@ impl Shape {
 fn snapshot(shape: Shape, n_routes: usize) -> Arc<Snapshot> {
     let mut delta = Delta::default();
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
-    let mut add = |host: &str, routes| {
+    let mut add = |host: &str, routes: Vec<Route>| {
+        let routes = routes.into();
         let host = HostPattern::parse(host, WildcardDepth::One).expect("a host");
         delta.hosts.insert(
             HostKey { listener: listener(), host },

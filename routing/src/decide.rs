@@ -112,7 +112,7 @@ impl Decision<'_> {
 pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Decision<'s> {
     let host_name = HostName::new(request.authority);
     let table = snapshot.listener(connection.listener);
-    let found = host_name.as_ref().and_then(|name| table?.find(name.as_str()));
+    let found = host_name.as_ref().and_then(|name| table?.hosts.find(name.as_str()));
     let route = found.and_then(|host| host.routes.find(request));
     if request.path == HEALTH_PATH && is_health_check(found, route) {
         return Decision::Answer(Answer { status: 200, reason: Reason::Health, body: "", rule: None });

@@ -101,7 +101,7 @@ pub struct BackendShare {
 #[must_use]
 pub fn explain(snapshot: &Snapshot, request: &RequestView<'_>, connection: &ConnectionView<'_>) -> Explanation {
     let name = HostName::new(request.authority);
-    let host = name.and_then(|name| snapshot.listener(connection.listener)?.find(name.as_str()));
+    let host = name.and_then(|name| snapshot.listener(connection.listener)?.hosts.find(name.as_str()));
     let mut is_taken = false;
     let candidates = host
         .into_iter()

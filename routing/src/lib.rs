@@ -15,6 +15,7 @@ mod endpoint;
 mod explain;
 mod flat_table;
 mod host;
+mod host_table;
 mod index;
 mod inline_text;
 mod lane;

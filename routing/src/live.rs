@@ -8,14 +8,13 @@ use arc_swap::ArcSwap;
 
 use crate::authority::Authority;
 use crate::certificate::Certificate;
-use crate::compile::{CompiledHost, Linker};
+use crate::compile::Linker;
 use crate::credentials::Credentials;
 use crate::endpoint::{Addresses, Backend, BackendState, Endpoint};
-use crate::host::HostPattern;
+use crate::host_table::{HostChange, HostTable};
 use crate::lane::Lane;
 use crate::model::{
-    AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Host,
-    Model,
+    AuthorityRef, BackendModel, BackendRef, CertificateRef, CredentialsRef, Delta, EndpointAddress, EndpointKey, Model,
 };
 use crate::packed::Wear;
 use crate::snapshot::{ListenerTable, Snapshot};
@@ -49,6 +48,14 @@ pub struct Published {
     pub recompiled_hosts: usize,
     /// How many backends got another set of endpoints.
     pub changed_backends: usize,
+}
+
+/// The hosts of a listener before and after its changes. Listeners that share their hosts share them after the same
+/// changes, too, so that each host is compiled and held once.
+struct Step<'d> {
+    last: Arc<HostTable>,
+    changes: &'d [HostChange<'d>],
+    next: Arc<HostTable>,
 }
 
 /// Endpoints by identity, so that what is learnt about one outlives every set that it is in.
@@ -190,6 +197,7 @@ impl Publisher {
 
     fn next_snapshot(&mut self, old: &Snapshot, delta: &Delta) -> (Snapshot, usize) {
         let mut tables = old.listeners.clone();
+        let no_hosts = Arc::default();
         let Self { backends, certificates, credentials, authorities, .. } = self;
         let backends = &mut |reference: &BackendRef| backend(backends, reference);
         let mut linker = Linker { backends, certificates, credentials, authorities };
@@ -197,30 +205,36 @@ impl Publisher {
             let place = tables.binary_search_by(|table| table.key.cmp(key));
             match (place, listener.as_ref().map(Arc::clone)) {
                 (Ok(at), Some(listener)) => tables[at].set_listener(listener, &mut linker),
-                (Err(at), Some(listener)) => tables.insert(at, ListenerTable::new(*key, listener, &mut linker)),
+                (Err(at), Some(listener)) => {
+                    let hosts = Arc::clone(&no_hosts);
+                    tables.insert(at, ListenerTable::new(*key, listener, hosts, &mut linker));
+                }
                 (Ok(at), None) => drop(tables.remove(at)),
                 (Err(_), None) => {}
             }
         }
-        // A host that several listeners share is compiled once; each has a copy of it in its table.
-        let mut compiled: HashMap<(*const Host, &HostPattern), CompiledHost> = HashMap::new();
-        for (key, host) in &delta.hosts {
-            let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&key.listener)) else { continue };
-            match host {
-                None => tables[at].remove(&key.host),
-                Some(host) => {
-                    let compiled = compiled
-                        .entry((Arc::as_ptr(host), &key.host))
-                        .or_insert_with(|| CompiledHost::compile(key.host.clone(), host, &mut linker));
-                    tables[at].insert(compiled.clone());
+        let changes: Vec<_> = delta.hosts.iter().collect();
+        let mut steps: Vec<Step<'_>> = Vec::new();
+        let mut recompiled_hosts = 0;
+        for changes in changes.chunk_by(|(a, _), (b, _)| a.listener == b.listener) {
+            let Ok(at) = tables.binary_search_by(|table| table.key.cmp(&changes[0].0.listener)) else { continue };
+            let last = &mut tables[at].hosts;
+            let next = match steps.iter().find(|step| step.is_for(last, changes)) {
+                Some(step) => Arc::clone(&step.next),
+                None => {
+                    let next = Arc::new(last.with(changes, &mut linker));
+                    recompiled_hosts += changes.iter().filter(|(_, host)| host.is_some()).count();
+                    steps.push(Step { last: Arc::clone(last), changes, next: Arc::clone(&next) });
+                    next
                 }
-            }
+            };
+            *last = next;
         }
         let settings = Arc::clone(&self.model.settings);
         let default_certificate =
             settings.default_certificate.as_ref().map(|reference| linker.certificates.cell(reference));
         let snapshot = Snapshot { generation: old.generation + 1, settings, listeners: tables, default_certificate };
-        (snapshot, compiled.len())
+        (snapshot, recompiled_hosts)
     }
 }
 
@@ -238,6 +252,19 @@ fn names(model: &BackendModel) -> impl Iterator<Item = &str> {
         EndpointAddress::Name { name, .. } => Some(&**name),
         EndpointAddress::Socket(_) => None,
     })
+}
+
+// === impl Step ===
+
+impl Step<'_> {
+    fn is_for(&self, last: &Arc<HostTable>, changes: &[HostChange<'_>]) -> bool {
+        let is_same = |((a, new_a), (b, new_b)): (&HostChange<'_>, &HostChange<'_>)| {
+            a.host == b.host && new_a.as_ref().map(Arc::as_ptr) == new_b.as_ref().map(Arc::as_ptr)
+        };
+        Arc::ptr_eq(&self.last, last)
+            && self.changes.len() == changes.len()
+            && self.changes.iter().zip(changes).all(is_same)
+    }
 }
 
 // === impl EndpointRegistry ===

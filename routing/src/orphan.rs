@@ -19,7 +19,7 @@ impl Snapshot {
     /// The namespaces and names of Ingresses with what is missing behind any of their rules, sorted.
     #[must_use]
     pub fn orphans(&self) -> BTreeSet<(&str, &str, Missing)> {
-        let hosts = self.listeners.iter().flat_map(|table| table.hosts());
+        let hosts = self.listeners.iter().flat_map(|table| table.hosts.iter());
         let rules = hosts.flat_map(|host| host.routes.routes()).map(|route| &route.rule);
         let ingresses = rules.filter(|rule| rule.rule.origin.kind == "Ingress");
         let missing = ingresses.flat_map(|rule| {

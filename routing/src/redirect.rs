@@ -20,7 +20,9 @@ pub(crate) fn applies(when: &RedirectWhen, snapshot: &Snapshot, values: &Values<
         RedirectWhen::PlainText => is_plain_text(),
         RedirectWhen::PlainTextWithCertificate => {
             is_plain_text()
-                && snapshot.listener(connection.listener).is_some_and(|table| table.has_certificate(host.as_str()))
+                && snapshot
+                    .listener(connection.listener)
+                    .is_some_and(|table| table.hosts.has_certificate(host.as_str()))
         }
     }
 }

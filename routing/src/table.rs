@@ -341,7 +341,7 @@ mod tests {
             credentials: &mut Lane::default(),
             authorities: &mut Lane::default(),
         };
-        let model = Host { tls: None, client_tls: None, routes: Vec::new() };
+        let model = Host { tls: None, client_tls: None, routes: Box::default() };
         CompiledHost::compile(HostPattern::Exact(name(number).into()), &model, &mut linker)
     }
 

@@ -28,7 +28,8 @@ fn a_decision_allocates_nothing() {
     let listener = ListenerKey::tcp(([127, 0, 0, 1], 80).into());
     let mut delta = Delta::default();
     delta.listeners.insert(listener, Some(Arc::new(Listener { protocol: Protocol::Http })));
-    let mut add = |host: &str, routes| {
+    let mut add = |host: &str, routes: Vec<Route>| {
+        let routes = routes.into();
         let host = HostPattern::parse(host, WildcardDepth::One).unwrap();
         delta.hosts.insert(HostKey { listener, host }, Some(Arc::new(Host { tls: None, client_tls: None, routes })));
     };

@@ -54,9 +54,10 @@ fn snapshot(hosts: Vec<(&str, Option<HostTls>, Vec<Route>)>) -> Arc<Snapshot> {
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     for (host, tls, routes) in hosts {
         let host = HostPattern::parse(host, WildcardDepth::One).unwrap();
-        delta
-            .hosts
-            .insert(HostKey { listener: listener(), host }, Some(Arc::new(Host { tls, client_tls: None, routes })));
+        delta.hosts.insert(
+            HostKey { listener: listener(), host },
+            Some(Arc::new(Host { tls, client_tls: None, routes: routes.into() })),
+        );
     }
     let live = Arc::new(LiveRouting::new());
     Publisher::new(Arc::clone(&live)).publish(&delta);
@@ -72,13 +73,16 @@ enum Outcome {
 }
 
 fn ask(snapshot: &Snapshot, scheme: Scheme, authority: &str, target: &str) -> Outcome {
+    ask_listener(snapshot, &listener(), scheme, authority, target)
+}
+
+fn ask_listener(snapshot: &Snapshot, listener: &ListenerKey, scheme: Scheme, authority: &str, target: &str) -> Outcome {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers = HeaderMap::new();
     let request =
         RequestView { method: &Method::GET, authority, path, query, received: None, headers: &headers, entropy: 0 };
-    let listener = listener();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let connection = ConnectionView { listener: &listener, scheme, client, server_name: None };
+    let connection = ConnectionView { listener, scheme, client, server_name: None };
     match decide(snapshot, &request, &connection) {
         Decision::Answer(answer) => Outcome::Answer(answer.status, answer.reason, answer.body.to_owned()),
         Decision::Redirect(redirect) => Outcome::Redirect(redirect.status, redirect.location),
@@ -247,9 +251,8 @@ fn refusal(filter: Filter, header: &'static str) -> Option<(u16, Reason)> {
         headers: &headers,
         entropy: 0,
     };
-    let listener = listener();
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let connection = ConnectionView { listener: &listener, scheme: PLAIN, client, server_name: None };
+    let connection = ConnectionView { listener: &listener(), scheme: PLAIN, client, server_name: None };
     match decide(&snapshot, &request, &connection) {
         Decision::Answer(answer) => Some((answer.status, answer.reason)),
         _ => None,
@@ -314,7 +317,7 @@ fn endpoints_change_beside_the_snapshot_and_keep_their_identity() {
     let key = HostKey { listener: listener(), host: HostPattern::Any };
     delta
         .hosts
-        .insert(key, Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix("/"), vec![])] })));
+        .insert(key, Some(Arc::new(Host { tls: None, client_tls: None, routes: [route(prefix("/"), vec![])].into() })));
     delta.backends.insert(backend("web"), model(vec![endpoint(1, EndpointCondition::Ready)]));
     publisher.publish(&delta);
     let pinned = live.pin();
@@ -370,7 +373,7 @@ fn a_change_compiles_its_own_hosts_and_no_others() {
         host: HostPattern::parse(&format!("h{number}.example"), WildcardDepth::One).unwrap(),
     };
     let host =
-        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix(path), vec![])] }));
+        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: [route(prefix(path), vec![])].into() }));
     let mut delta = Delta::default();
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
     delta.hosts.extend((0..10_000).map(|number| (key(number), host("/"))));
@@ -387,11 +390,57 @@ fn a_change_compiles_its_own_hosts_and_no_others() {
 }
 
 #[test]
+fn listeners_with_the_same_hosts_share_them_until_one_differs() {
+    let live = Arc::new(LiveRouting::new());
+    let mut publisher = Publisher::new(Arc::clone(&live));
+    let other = ListenerKey::tcp(([127, 0, 0, 1], 8443).into());
+    let host = |path: &str| Arc::new(Host { routes: [route(prefix(path), vec![])].into(), ..Host::default() });
+    let changes = |listeners: &[ListenerKey], changes: &[(&str, Option<&Arc<Host>>)]| {
+        let host = |name: &str| HostPattern::parse(name, WildcardDepth::One).unwrap();
+        let of_listener = |listener: ListenerKey| {
+            changes.iter().map(move |(name, new)| (HostKey { listener, host: host(name) }, new.map(Arc::clone)))
+        };
+        Delta { hosts: listeners.iter().copied().flat_map(of_listener).collect(), ..Delta::default() }
+    };
+    let (one, two, three) = (host("/1"), host("/2"), host("/3"));
+    let both = [listener(), other];
+
+    let mut delta = changes(&both, &[("a", Some(&one)), ("b", Some(&one)), ("*.c", Some(&one))]);
+    delta.listeners.extend(both.map(|key| (key, Some(Arc::new(Listener { protocol: Protocol::Http })))));
+    assert_eq!(publisher.publish(&delta).recompiled_hosts, 3);
+    assert_eq!(publisher.publish(&changes(&both, &[("a", Some(&two)), ("b", None)])).recompiled_hosts, 1);
+    assert_eq!(live.pin().n_hosts(), 4);
+
+    // From here on they differ.
+    assert_eq!(publisher.publish(&changes(&[other], &[("a", Some(&three))])).recompiled_hosts, 1);
+    assert_eq!(publisher.publish(&changes(&both, &[("b", Some(&two)), ("x.c", Some(&one))])).recompiled_hosts, 4);
+    let mut delta = changes(&[other], &[("x.c", None)]);
+    delta.hosts.extend(changes(&[listener()], &[("b", None)]).hosts);
+    assert_eq!(publisher.publish(&delta).recompiled_hosts, 0);
+
+    let snapshot = live.pin();
+    let is_found = |listener: &ListenerKey, authority, path| {
+        matches!(ask_listener(&snapshot, listener, PLAIN, authority, path), Outcome::Proxy(_))
+    };
+    for (authority, path, on_first, on_other) in [
+        ("a", "/1", false, false),
+        ("a", "/2", true, false),
+        ("a", "/3", false, true),
+        ("b", "/2", false, true),
+        ("x.c", "/1", true, true),
+    ] {
+        let found = (is_found(&listener(), authority, path), is_found(&other, authority, path));
+        assert_eq!(found, (on_first, on_other), "{authority}{path}");
+    }
+    assert_eq!(snapshot.n_hosts(), 6);
+}
+
+#[test]
 fn the_hash_of_a_model_does_not_depend_on_the_way_to_it() {
     let key =
         |name: &str| HostKey { listener: listener(), host: HostPattern::parse(name, WildcardDepth::One).unwrap() };
     let host =
-        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: vec![route(prefix(path), vec![])] }));
+        |path: &str| Some(Arc::new(Host { tls: None, client_tls: None, routes: [route(prefix(path), vec![])].into() }));
     let apply = |model: &mut routing::Model, entries: Vec<(&str, Option<Arc<Host>>)>| {
         let hosts = entries.into_iter().map(|(name, host)| (key(name), host)).collect();
         model.apply(&Delta { hosts, ..Delta::default() });

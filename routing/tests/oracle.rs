@@ -191,13 +191,16 @@ fn publish(table: &[Spec]) -> Arc<LiveRouting> {
     let live = Arc::new(LiveRouting::new());
     let mut delta = Delta::default();
     delta.listeners.insert(listener(), Some(Arc::new(Listener { protocol: Protocol::Http })));
-    let mut hosts: std::collections::BTreeMap<HostKey, Host> = Default::default();
+    let mut hosts: std::collections::BTreeMap<HostKey, Vec<Route>> = Default::default();
     for (number, spec) in table.iter().enumerate() {
         let depth = if spec.is_multi_label { WildcardDepth::OneOrMore } else { WildcardDepth::One };
         let key = HostKey { listener: listener(), host: HostPattern::parse(spec.host, depth).unwrap() };
-        hosts.entry(key).or_default().routes.push(route(number, spec));
+        hosts.entry(key).or_default().push(route(number, spec));
     }
-    delta.hosts = hosts.into_iter().map(|(key, host)| (key, Some(Arc::new(host)))).collect();
+    delta.hosts = hosts
+        .into_iter()
+        .map(|(key, routes)| (key, Some(Arc::new(Host { routes: routes.into(), ..Host::default() }))))
+        .collect();
     Publisher::new(Arc::clone(&live)).publish(&delta);
     live
 }

@@ -81,7 +81,7 @@ pub struct Host {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_tls: Option<Arc<ClientTls>>,
     /// Its routes, in no particular order: [`precedence`](crate::Publisher) is decided when they are compiled.
-    pub routes: Vec<Route>,
+    pub routes: Box<[Route]>,
 }
 
 /// What happens to a TLS connection for a host.

@@ -47,7 +47,7 @@ impl Translator {
         let rank = Rank { order: Order::Ingress, created: owner.meta.created, rule: 0, entry: 0 };
         let tls = translate_host(&self.neighbours(host)).host.tls;
         let tls = tls.filter(|tls| self.has_certificate_for_alias(name, Some(tls)));
-        Host { tls, client_tls: None, routes: vec![Route { matches, rank, rule: Arc::new(rule) }] }
+        Host { tls, client_tls: None, routes: [Route { matches, rank, rule: Arc::new(rule) }].into() }
     }
 
     /// The names that are sent to any of these hosts.

@@ -98,7 +98,7 @@ pub(crate) fn translate_host(neighbours: &Neighbours<'_>) -> HostTranslation {
         routes.push(route);
     }
     let (tls, client_tls) = (tls(neighbours, &mut problems), client_tls(neighbours, &mut problems));
-    HostTranslation { host: Host { tls, client_tls, routes }, problems }
+    HostTranslation { host: Host { tls, client_tls, routes: routes.into() }, problems }
 }
 
 impl<'a> Survey<'a> {
