@@ -61,7 +61,7 @@ async fn a_target_is_normalised_for_the_same_host_in_every_version_of_http() {
 
 // === carriers ===
 
-/// Requests with a body go through Pingora's queues, and those without past them.
+/// The head of a request with a body is written by Pingora, and that of one without by ourselves.
 #[tokio::test]
 async fn what_a_request_meets_does_not_depend_on_whether_it_has_a_body() {
     let upstream = Upstream::echo("a").await;
@@ -243,6 +243,38 @@ async fn a_piece_of_a_body_passes_before_the_next_one_is_there() {
             }
         }
         drop(sender);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_the_end_of_the_body() {
+    let upstream = Upstream::with(|request: Request<Incoming>| -> Answering {
+        Box::pin(async move {
+            let is_read = request.uri().path() == "/read";
+            let mut body = request.into_body();
+            if is_read {
+                body.frame().await.unwrap().unwrap();
+                // The rest is read when the answer is there.
+                tokio::spawn(async move { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} });
+            }
+            Response::builder().status(403).body(full("enough")).unwrap()
+        })
+    })
+    .await;
+    let setting = Setting::new(upstream.address(), &[]).await;
+    for target in ["/read", "/unread"] {
+        for mut client in setting.gateway.clients("a.test").await {
+            let (mut sender, body) = fed();
+            sender.send_data("first".into()).await.unwrap();
+            let request = client.request("POST", "a.test", target, &[], "").map(|_| body);
+            let answer = client.open(request).await.unwrap();
+            assert_eq!(answer.status(), 403, "{target}");
+            assert_eq!(length_of(answer.into_body()).await, "enough".len(), "{target}");
+            drop(sender);
+        }
+    }
+    for mut client in setting.gateway.clients("a.test").await {
+        assert_eq!(client.get("a.test", "/unread", &[]).await.status, 403, "everybody else is served");
     }
 }
 

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::Peek;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Connection, Refusal, farewell};
+use super::{Connection, PIECE, Refusal, farewell};
 use crate::connections::{Phase, Shortage};
 use crate::failure::Failure;
 
@@ -160,7 +160,7 @@ impl Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<bool>> {
         let before = buffer.filled().len();
-        if self.io.poll_read(context, buffer)?.is_pending() {
+        if Pin::new(&mut self.io.pin().take(PIECE)).poll_read(context, buffer)?.is_pending() {
             let n = ready!(self.poll_overdue(phase, context))?;
             return Poll::Ready(Ok(n == 0));
         }

@@ -1,11 +1,13 @@
-//! Requests without a body to upstreams of HTTP/1, which is most of them: the answer goes to the client piece by piece.
+//! Requests to upstreams of HTTP/1, which is most of them: bodies and answers go on piece by piece.
 //!
-//! Pingora copies requests and answers both ways at once, through queues of four pieces of 64 KiB each. Where nothing goes
-//! to the upstream after the head there is one direction only, and no queue: a client that reads slowly holds one
-//! piece. Everything else, so bodies, tunnels and HTTP/2 to upstreams, is Pingora's. The phases are the same in both, in
-//! the same order, so what a request meets does not depend on who carries it.
+//! Pingora copies requests and answers by two tasks in one, through queues of four pieces of 64 KiB each. Here there is
+//! one, and no queue: a client that reads slowly holds one piece, and so does an upstream. Everything else, so tunnels and
+//! HTTP/2 to upstreams, is Pingora's. The phases are the same in both, in the same order, so what a request meets does not
+//! depend on who carries it.
 
 mod pool;
+mod stream;
+mod upload;
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -28,6 +30,8 @@ use routing::Backend;
 use tokio::io::AsyncWriteExt as _;
 
 pub(crate) use self::pool::Pool;
+use self::stream::InPieces;
+use self::upload::Upload;
 use crate::context::Context;
 use crate::filter;
 use crate::proxy::Gateway;
@@ -76,7 +80,7 @@ impl Relay {
             Some(stream) => stream,
             // Boxed, because connecting needs much room, and most requests none of it.
             None => match Box::pin(self.connector.new_stream(&*peer)).await {
-                Ok(stream) => stream,
+                Ok(stream) => Box::new(InPieces(stream)) as Stream,
                 Err(mut error) => {
                     error.as_up();
                     return Err(gateway.fail_to_connect(session, &peer, context, error).into_up());
@@ -95,8 +99,8 @@ impl Relay {
     }
 }
 
-/// Whether a request is one of those that nothing follows after its head, to any upstream that it may meet.
-pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
+/// Whether a request is for upstreams of HTTP/1 only, and remains one of HTTP.
+pub(crate) fn is_for_relay(session: &Session, context: &Context) -> bool {
     let Context { rule: Some(rule), route: Some(route), client: Some(client), .. } = context else { return false };
     let policy = &rule.rule.upstream;
     let is_http1 =
@@ -108,12 +112,7 @@ pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
         let headers = &request.headers;
         headers.contains_key(header::UPGRADE) || !headers.get_all(header::CONNECTION).iter().all(names_only_itself)
     };
-    // That an answer to `HEAD` has no body is known to Pingora's reader only from its own writer.
-    session.req_header().method != Method::HEAD
-        && session.as_mut().is_body_empty()
-        && !has_hop_fields(session.req_header())
-        && is_http1(&route.backend)
-        && rule.fallback.as_ref().is_none_or(is_http1)
+    !has_hop_fields(session.req_header()) && is_http1(&route.backend) && rule.fallback.as_ref().is_none_or(is_http1)
 }
 
 /// One attempt: a request, and its answer as far as the client takes it. Returns the connection if another request may
@@ -121,63 +120,113 @@ pub(crate) fn is_for_relay(session: &mut Session, context: &Context) -> bool {
 async fn exchange(
     gateway: &Gateway,
     session: &mut Session,
-    mut stream: Stream,
+    stream: Stream,
     is_reused: bool,
     peer: &HttpPeer,
     context: &mut Context,
 ) -> pingora::Result<Option<Stream>> {
     gateway.connected_to_upstream(session, is_reused, peer, stream.id(), None, context).await?;
-    let head = request_head(session.req_header(), context)?;
-    send(&mut stream, &head, peer.options.write_timeout).await?;
-    gateway.request_body_filter(session, &mut None, true, context).await?;
-    let mut upstream = HttpSession::new(stream);
-    upstream.read_timeout = peer.options.read_timeout;
-    let outcome = answer(gateway, session, &mut upstream, context).await;
+    let mut upload = Upload::of(session, peer);
+    let mut upstream = send_head(gateway, session, stream, &upload, peer, context).await?;
+    let outcome = converse(gateway, session, &mut upstream, &mut upload, context).await;
     if let Some(route) = &mut context.route {
         route.relayed = Some(upstream.body_bytes_received());
     }
     outcome?;
+    if !upload.is_complete() {
+        return Ok(None);
+    }
     upstream.respect_keepalive();
     Ok(upstream.reuse().await)
 }
 
-/// Passes an answer on, piece by piece.
-async fn answer(
+/// Begins to speak HTTP on a connection.
+async fn send_head(
+    gateway: &Gateway,
+    session: &mut Session,
+    mut stream: Stream,
+    upload: &Upload,
+    peer: &HttpPeer,
+    context: &mut Context,
+) -> pingora::Result<HttpSession> {
+    let head = request_head(session.req_header(), !upload.is_over(), context)?;
+    // Pingora's own writer knows how a body is framed, and that the answer to `HEAD` has none.
+    let with_writer = if upload.is_over() && session.req_header().method != Method::HEAD {
+        send(&mut stream, &head.to_http1()?, peer.options.write_timeout).await?;
+        None
+    } else {
+        let mut request = Box::new(head.to_pingora()?);
+        request.set_version(Version::HTTP_11);
+        Some(request)
+    };
+    let mut upstream = HttpSession::new(stream);
+    upstream.read_timeout = upload.read_timeout();
+    upstream.write_timeout = peer.options.write_timeout;
+    if let Some(request) = with_writer {
+        upstream.write_request_header(request).await.map_err(Error::into_up)?;
+    }
+    if upload.is_over() {
+        gateway.request_body_filter(session, &mut None, true, context).await?;
+    }
+    Ok(upstream)
+}
+
+/// Passes a body and an answer on, piece by piece.
+async fn converse(
     gateway: &Gateway,
     session: &mut Session,
     upstream: &mut HttpSession,
+    upload: &mut Upload,
     context: &mut Context,
 ) -> pingora::Result<()> {
-    let mut is_end = false;
-    while !is_end {
-        let mut failure = None;
-        let first = next_piece(session, upstream).await?;
-        is_end = first.is_end();
-        let is_head = matches!(first, HttpTask::Header(..));
-        let mut pieces = Vec::with_capacity(2);
-        pieces.push(client_piece(gateway, session, first, context).await?);
-        // What came with the head of an answer leaves with it.
-        if is_head && !is_end {
-            match if_ready(pin!(upstream.read_response_task())).await {
-                Some(Ok(piece)) => {
-                    is_end = piece.is_end();
-                    pieces.push(client_piece(gateway, session, piece, context).await?);
-                }
-                Some(Err(error)) => failure = Some(error.into_up()),
-                None => {}
-            }
-        }
-        session.write_response_tasks(pieces).await?;
-        if let Some(failure) = failure {
-            return Err(failure);
+    upload.repeat(gateway, session, upstream, context).await?;
+    let mut is_answered = false;
+    while !is_answered || !upload.is_over() {
+        match next(session, upstream, is_answered, upload.is_over()).await? {
+            Event::Body(piece) => upload.pass(gateway, session, upstream, piece, context).await?,
+            Event::Answer(Ok(piece)) => is_answered = answer(gateway, session, upstream, piece, context).await?,
+            // Where the upstream would not take the body, that is the cause.
+            Event::Answer(Err(error)) => return Err(upload.take_failure().unwrap_or(error)),
         }
     }
     session.as_mut().finish_body().await.map_err(Error::into_down)?;
     Ok(())
 }
 
+/// Passes a piece of an answer on, and what came with it. Returns whether that was the end of it.
+async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    first: HttpTask,
+    context: &mut Context,
+) -> pingora::Result<bool> {
+    let mut failure = None;
+    let mut is_end = first.is_end();
+    let is_head = matches!(first, HttpTask::Header(..));
+    let mut pieces = Vec::with_capacity(2);
+    pieces.push(client_piece(gateway, session, first, context).await?);
+    // What came with the head of an answer leaves with it.
+    if is_head && !is_end {
+        match if_ready(pin!(upstream.read_response_task())).await {
+            Some(Ok(piece)) => {
+                is_end = piece.is_end();
+                pieces.push(client_piece(gateway, session, piece, context).await?);
+            }
+            Some(Err(error)) => failure = Some(error.into_up()),
+            None => {}
+        }
+    }
+    session.write_response_tasks(pieces).await?;
+    failure.map_or(Ok(is_end), Err)
+}
+
 /// The head that goes to the upstream: the one that was received, without what is for its hop, as the phases edit it.
-fn request_head(received: &RequestHeader, context: &Context) -> pingora::Result<BytesMut> {
+fn request_head<'r>(
+    received: &'r RequestHeader,
+    has_body: bool,
+    context: &Context,
+) -> pingora::Result<RequestHead<'r>> {
     let mut head = RequestHead::of(received);
     head.remove_all(&HOP_FIELDS);
     head.remove_all(&PROXY_FIELDS);
@@ -185,9 +234,12 @@ fn request_head(received: &RequestHeader, context: &Context) -> pingora::Result<
         head.insert(HOST, field_value(authority.as_str())?);
     }
     filter::prepare_request(received, &mut head, context)?;
+    if has_body && head.get(&header::CONTENT_LENGTH).is_none() {
+        head.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     #[cfg(debug_assertions)]
     context.assert_same_path(head.target());
-    head.to_http1()
+    Ok(head)
 }
 
 /// Sends a head. It fits into the buffer of the connection but for the longest ones, so that there is seldom a wait.
@@ -210,18 +262,33 @@ async fn send(stream: &mut Stream, head: &[u8], limit: Option<Duration>) -> ping
     })
 }
 
-/// The next piece of an answer; an error when the client goes meanwhile.
-async fn next_piece(session: &mut Session, upstream: &mut HttpSession) -> pingora::Result<HttpTask> {
+/// What comes next.
+enum Event {
+    /// A piece of the body; `None` at its end.
+    Body(Option<Bytes>),
+    /// A piece of the answer.
+    Answer(pingora::Result<HttpTask>),
+}
+
+/// Waits for what comes next; an error when the client goes, or breaks off. An answer goes before a body: an upstream that
+/// wants no more of it says so.
+async fn next(
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    is_answered: bool,
+    is_sent: bool,
+) -> pingora::Result<Event> {
     let client = async {
-        match session.as_mut().read_body_or_idle(true).await {
+        match session.as_mut().read_body_or_idle(is_sent).await {
+            Ok(piece) if !is_sent => Ok(Event::Body(piece)),
             Ok(_) => std::future::pending().await,
-            Err(error) => error.into_down(),
+            Err(error) => Err(error.into_down()),
         }
     };
     tokio::select! {
         biased;
-        piece = upstream.read_response_task() => piece.map_err(Error::into_up),
-        gone = client => Err(gone),
+        piece = upstream.read_response_task(), if !is_answered => Ok(Event::Answer(piece.map_err(Error::into_up))),
+        event = client => event,
     }
 }
 
