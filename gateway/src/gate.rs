@@ -24,6 +24,7 @@ pub(crate) fn admit(request: &mut RequestHeader, settings: &Settings) -> Result<
         return Err(Failure::MethodNotAllowed);
     }
     check_authority(request)?;
+    check_length(request)?;
     drop_ambiguous_headers(request, settings);
     drop_unasked_upgrade(request);
     drop_foreign_nominations(request)?;
@@ -59,6 +60,13 @@ fn check_authority(request: &RequestHeader) -> Result<(), Failure> {
         None if host.is_none() && request.version != Version::HTTP_10 => Err(Failure::RequestMalformed),
         None => Ok(()),
     }
+}
+
+/// RFC 9110 section 8.6: a body has one length. HTTP/1 does not get here without, but the frames of HTTP/2 say it anyway,
+/// so that nobody has looked.
+fn check_length(request: &RequestHeader) -> Result<(), Failure> {
+    let is_repeated = request.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some();
+    if is_repeated { Err(Failure::RequestMalformed) } else { Ok(()) }
 }
 
 /// Whether the bytes are a host, with or without a port. An empty host is legal (RFC 9110 section 7.2).
@@ -223,6 +231,17 @@ mod tests {
         old.set_version(Version::HTTP_10);
         assert_eq!(admit(&mut old, &Settings::default()), Ok(None));
         assert_eq!(authority(&old), "");
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        let with_lengths = |lengths: &[&str]| {
+            let lengths = lengths.iter().map(|length| ("Content-Length", *length));
+            let headers: Vec<_> = [("Host", "a")].into_iter().chain(lengths).collect();
+            admit(&mut request("POST", "/", &headers), &Settings::default())
+        };
+        assert_eq!(with_lengths(&["4"]), Ok(None));
+        assert_eq!(with_lengths(&["4", "4"]), Err(Failure::RequestMalformed));
     }
 
     #[test]

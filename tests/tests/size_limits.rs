@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tests::manifests::{SETTINGS, ingress, service, settings};
 use tests::raw::{self, Exchange};
-use tests::upstream::full;
+use tests::upstream::{fed, full};
 use tests::{Client, Gateway, Manifests, Upstream, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -233,4 +233,11 @@ async fn client_body_timeout_ends_a_body_that_stops_coming() {
     let site = Site::with(&[("client-body-timeout", "1")], &[]).await;
     let exchange = site.send(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nhalf").await;
     assert_eq!((exchange.status(), exchange.is_closed), (408, true));
+    for mut client in site.gateway.clients("a.test").await {
+        let (mut sender, body) = fed();
+        sender.send_data("half".into()).await.unwrap();
+        let request = client.request("POST", "a.test", "/", &[], "").map(|_| body);
+        assert_eq!(client.open(request).await.unwrap().status(), 408);
+        drop(sender);
+    }
 }

@@ -50,7 +50,7 @@ pub(crate) use transport::Transport;
 use websocket::Frames;
 
 /// How much is read at once, in bytes. Whoever takes more empties the window of the sender, who then sleeps and has to be
-/// woken for each piece; and it is the largest piece of memory that the threads keep at hand.
+/// woken for each piece; and the allocator keeps room for a copy of it at hand, but for no larger one.
 pub(crate) const PIECE: u64 = 32 << 10;
 /// How long a client may go on sending to a connection that is closed in the middle of what it sends.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);

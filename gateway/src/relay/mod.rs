@@ -126,7 +126,7 @@ async fn exchange(
     context: &mut Context,
 ) -> pingora::Result<Option<Stream>> {
     gateway.connected_to_upstream(session, is_reused, peer, stream.id(), None, context).await?;
-    let mut upload = Upload::of(session, peer);
+    let mut upload = Upload::of(session, peer, context);
     let mut upstream = send_head(gateway, session, stream, &upload, peer, context).await?;
     let outcome = converse(gateway, session, &mut upstream, &mut upload, context).await;
     if let Some(route) = &mut context.route {
@@ -182,11 +182,10 @@ async fn converse(
     upload.repeat(gateway, session, upstream, context).await?;
     let mut is_answered = false;
     while !is_answered || !upload.is_over() {
-        match next(session, upstream, is_answered, upload.is_over()).await? {
+        match next(session, upstream, upload, is_answered).await? {
             Event::Body(piece) => upload.pass(gateway, session, upstream, piece, context).await?,
             Event::Answer(Ok(piece)) => is_answered = answer(gateway, session, upstream, piece, context).await?,
-            // Where the upstream would not take the body, that is the cause.
-            Event::Answer(Err(error)) => return Err(upload.take_failure().unwrap_or(error)),
+            Event::Answer(Err(error)) => return Err(upload.cause_of(error)),
         }
     }
     session.as_mut().finish_body().await.map_err(Error::into_down)?;
@@ -275,15 +274,20 @@ enum Event {
 async fn next(
     session: &mut Session,
     upstream: &mut HttpSession,
+    upload: &Upload,
     is_answered: bool,
-    is_sent: bool,
 ) -> pingora::Result<Event> {
     let client = async {
-        match session.as_mut().read_body_or_idle(is_sent).await {
-            Ok(piece) if !is_sent => Ok(Event::Body(piece)),
-            Ok(_) => std::future::pending().await,
-            Err(error) => Err(error.into_down()),
+        if !upload.is_over() {
+            return upload.read(session).await.map(Event::Body);
         }
+        // To see whether a client is still there, a byte is read, which must not be one of a body: it may be sent again.
+        if session.as_mut().is_body_done()
+            && let Err(gone) = session.as_mut().read_body_or_idle(true).await
+        {
+            return Err(gone.into_down());
+        }
+        std::future::pending().await
     };
     tokio::select! {
         biased;
@@ -332,4 +336,31 @@ async fn if_ready<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_upstream_does_not_take_of_a_body_is_there_for_the_next_one() {
+        let (mut client, server) = duplex(1024);
+        client.write_all(b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbo").await.unwrap();
+        let mut session = Session::new_h1(Box::new(server));
+        assert!(session.read_request().await.unwrap());
+        session.as_mut().set_pipelining_enabled(true);
+        let (_server, silent) = duplex(1024);
+        let mut upstream = HttpSession::new(Box::new(silent));
+        let upload = Upload::failed();
+        assert_eq!(session.as_mut().read_request_body().await.unwrap().unwrap(), "bo");
+        client.write_all(b"dy").await.unwrap();
+        assert!(if_ready(pin!(next(&mut session, &mut upstream, &upload, false))).await.is_none());
+        assert_eq!(session.as_mut().read_request_body().await.unwrap().unwrap(), "dy");
+        // When it has all been read, the client may go.
+        assert!(if_ready(pin!(next(&mut session, &mut upstream, &upload, false))).await.is_none());
+        drop(client);
+        assert!(next(&mut session, &mut upstream, &upload, false).await.is_err());
+    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::proxy::{ProxyHttp as _, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorType, RetryType};
 
 use crate::context::Context;
 use crate::proxy::Gateway;
@@ -14,8 +14,10 @@ use crate::proxy::Gateway;
 /// How far a body got in one attempt.
 pub(super) struct Upload {
     state: State,
-    /// How long the upstream may think after the end of it. Until then the time is the client's (nginx
-    /// `proxy_read_timeout`).
+    /// How long the client may take for a piece, where its session does not see to that: only one of HTTP/1 does.
+    body_timeout: Option<Duration>,
+    /// How long the upstream may take for a piece of its answer after the end of the body. Until then the time is the
+    /// client's (nginx `proxy_read_timeout`).
     read_timeout: Option<Duration>,
 }
 
@@ -30,14 +32,23 @@ enum State {
 
 impl Upload {
     /// At the start of an attempt.
-    pub(super) fn of(session: &mut Session, peer: &HttpPeer) -> Self {
+    pub(super) fn of(session: &mut Session, peer: &HttpPeer, context: &Context) -> Self {
         let state = if session.as_mut().is_body_empty() {
             State::Complete
         } else {
             session.as_mut().enable_retry_buffering();
             State::Open
         };
-        Self { state, read_timeout: peer.options.read_timeout }
+        let settings = context.snapshot.as_ref().map(|snapshot| snapshot.settings());
+        let body_timeout =
+            settings.filter(|_| session.as_ref().is_http2()).map(|settings| settings.client_body_timeout);
+        Self { state, body_timeout, read_timeout: peer.options.read_timeout }
+    }
+
+    /// One that its upstream does not take.
+    #[cfg(test)]
+    pub(super) fn failed() -> Self {
+        Self { state: State::Failed(None), body_timeout: None, read_timeout: None }
     }
 
     /// Whether nothing more is sent.
@@ -55,12 +66,27 @@ impl Upload {
         matches!(self.state, State::Complete)
     }
 
-    /// Why the upstream does not take it, once.
-    pub(super) fn take_failure(&mut self) -> Option<Box<Error>> {
+    /// What went wrong when there is no answer: where the upstream does not take the body, that came first.
+    pub(super) fn cause_of(&mut self, error: Box<Error>) -> Box<Error> {
         match &mut self.state {
-            State::Failed(error) => error.take(),
-            State::Open | State::Complete => None,
+            // A kept connection had died, which says nothing about the upstream.
+            State::Failed(_) if error.retry == RetryType::ReusedOnly => error,
+            State::Failed(first) => first.take().unwrap_or(error),
+            State::Open | State::Complete => error,
         }
+    }
+
+    /// The next piece from the client; `None` at the end of the body.
+    pub(super) async fn read(&self, session: &mut Session) -> pingora::Result<Option<Bytes>> {
+        let piece = session.as_mut().read_body_or_idle(false);
+        let piece = match self.body_timeout {
+            None => piece.await,
+            Some(limit) => match tokio::time::timeout(limit, piece).await {
+                Ok(piece) => piece,
+                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "request body"),
+            },
+        };
+        piece.map_err(Error::into_down)
     }
 
     /// Sends what an attempt before this one had read.

@@ -45,10 +45,12 @@ fn of_requests(results: &Results) -> Vec<Goal> {
             .or("`gateway::gate` and `gateway::framing` in the flame graph"),
         at_most("HTTP/2 over TLS: CPU at most 1.1 x bare Pingora", "http2", cpu_ratio("http2", Peer::Bare), 1.1, "x")
             .or("perf record under `--scenarios http2`: what is done for each stream and could be for each connection"),
-        at_most("answers of 1 MiB: CPU at most nginx", "download", cpu_ratio("download", Peer::Nginx), 1.0, "x")
-            .or("perf record under `--scenarios download`: pieces of another size (`connection::PIECE`), copies of a piece"),
-        at_most("requests of 1 MiB: CPU at most nginx", "upload", cpu_ratio("upload", Peer::Nginx), 1.0, "x")
-            .or("perf record under `--scenarios upload`: pieces of another size (`connection::PIECE`), copies of a piece"),
+        at_most("answers of 1 MiB: CPU at most nginx", "download", cpu_ratio("download", Peer::Nginx), 1.0, "x").or(
+            "perf record under `--scenarios download`: pieces of another size (`connection::PIECE`), copies of a piece",
+        ),
+        at_most("requests of 1 MiB: CPU at most nginx", "upload", cpu_ratio("upload", Peer::Nginx), 1.0, "x").or(
+            "perf record under `--scenarios upload`: pieces of another size (`connection::PIECE`), copies of a piece",
+        ),
         at_most("full TLS handshakes: CPU at most nginx", "tls-full", cpu_ratio("tls-full", Peer::Nginx), 1.0, "x")
             .or("perf record under `--scenarios tls-full`: what is done beside the signature and the key exchange"),
         at_most("10,000 routes: CPU at most 1.03 x one route", "routes-1,routes-10000", more_routes(), 1.03, "x")
