@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use routing::{Settings, normalize_path};
 
 use crate::failure::Failure;
 use crate::head;
+use crate::hop::nominated;
 
 /// The longest authority that is looked at: a host of DNS, a colon and a port.
 const MAX_AUTHORITY: usize = 253 + 1 + 5;
@@ -152,17 +153,6 @@ fn drop_unasked_upgrade(request: &mut RequestHeader) {
     if !is_asked {
         request.remove_header(&header::UPGRADE);
     }
-}
-
-/// The fields that a message names in `Connection`, but for what is no name.
-pub(crate) fn nominations(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    nominated(headers).filter_map(|name| HeaderName::from_bytes(name).ok())
-}
-
-/// What a message names in `Connection`.
-fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let fields = headers.get_all(header::CONNECTION).into_iter();
-    fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Forgets fields that a client names in `Connection` although they are not of its hop (RFC 9110 section 7.6.1): they are

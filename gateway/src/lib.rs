@@ -20,6 +20,7 @@ mod framing;
 mod gate;
 mod head;
 mod health;
+mod hop;
 mod intake;
 mod listener;
 mod memory;

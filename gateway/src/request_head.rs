@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
@@ -18,19 +18,6 @@ pub(crate) const HOST: FieldName<'static> = FieldName::new("host", "Host");
 
 /// The name of a request, for the log lines of all that it meets.
 pub(crate) const REQUEST_ID: FieldName<'static> = FieldName::new("x-request-id", "X-Request-ID");
-
-/// Fields that stay on their hop (RFC 9110 section 7.6.1).
-pub(crate) const HOP_FIELDS: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    // Those that no standard knows any more.
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
 
 /// A request with other fields, which have an order, and with another target, where there is one.
 pub(crate) struct RequestHead<'r> {

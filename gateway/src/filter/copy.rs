@@ -3,8 +3,7 @@
 use http::{HeaderName, Method, header};
 use pingora::http::RequestHeader;
 
-use crate::gate::nominations;
-use crate::request_head::HOP_FIELDS;
+use crate::hop::{HOP_FIELDS, nominations};
 
 /// Headers of a body that is not sent along, and the host: a copy has its own.
 const LEFT_OUT: [HeaderName; 3] = [header::CONTENT_LENGTH, header::EXPECT, header::HOST];

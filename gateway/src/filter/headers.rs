@@ -5,7 +5,7 @@ use pingora::http::ResponseHeader;
 use routing::CompiledRule;
 use routing::model::{Filter, HeaderEdits};
 
-use crate::gate::nominations;
+use crate::hop::nominations;
 use crate::request_head::RequestHead;
 
 /// Applies the request header edits of a rule.

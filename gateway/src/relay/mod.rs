@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
@@ -34,12 +34,10 @@ use self::stream::InPieces;
 use self::upload::Upload;
 use crate::context::Context;
 use crate::filter;
+use crate::hop::{HOP_FIELDS, PROXY_FIELDS};
 use crate::proxy::Gateway;
-use crate::request_head::{HOP_FIELDS, HOST, RequestHead, field_value};
+use crate::request_head::{HOST, RequestHead, field_value};
 use crate::upstream;
-
-/// What proxies ask of each other (RFC 9110 section 11.7).
-const PROXY_FIELDS: [HeaderName; 2] = [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION];
 
 /// Carries requests, and owns the connections that it does so on.
 pub(crate) struct Relay {
