@@ -225,9 +225,10 @@ impl Server {
     /// `limit`, when those that are left were closed. Returns how many were.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.leave();
+        // First, so that whoever sees that nobody listens any more is also told to close.
+        self.connections.drain();
         self.listeners.close().await;
         let _ = self.shutdown.send(true);
-        self.connections.drain();
         let _ = tokio::time::timeout(limit, self.connections.wait_until_none()).await;
         let n_cut = self.connections.n_open();
         if n_cut > 0 {
